@@ -1,0 +1,130 @@
+// Package backend is the seam between the scheduler and the device that
+// computes: the interfaces that the engine drives and the batch it hands over.
+// runtime/backend/backendtest holds the conformance suite that every
+// implementation passes.
+package backend
+
+import (
+	"context"
+	"errors"
+
+	"github.com/moaserve/moaserve/runtime/model"
+	"github.com/moaserve/moaserve/runtime/plan"
+	"github.com/moaserve/moaserve/runtime/sample"
+	"github.com/moaserve/moaserve/runtime/weights"
+)
+
+// ErrNotSupported is what errors.Is finds in a backend's refusal of a model, a
+// type or an option that it cannot run.
+var ErrNotSupported = errors.New("not supported by this backend")
+
+// KVType is the element type of the KV cache.
+type KVType uint8
+
+// The element types of KV pages.
+const (
+	KVF16 KVType = iota
+	KVBF16
+)
+
+// Options say how a model is loaded.
+type Options struct {
+	// Threads is the number of CPU threads to compute with; 0 means one a core.
+	Threads int
+	// KV is the element type of the cache.
+	KV KVType
+	// MaxBatchTokens bounds the new tokens of one Step, MaxSequences its
+	// sequences and the slots in use. Both size buffers that live as long as the
+	// Device.
+	MaxBatchTokens int
+	MaxSequences   int
+	// Progress, when not nil, is told the share of the weights loaded so far.
+	Progress func(done, total int64)
+}
+
+// Backend loads models onto devices.
+type Backend interface {
+	// Name is "cpu" or "cuda".
+	Name() string
+	// Load uploads or repacks the weights. The Source may be closed once the
+	// returned Device is closed, not before: a backend may compute from the
+	// mapping itself.
+	Load(ctx context.Context, m *model.Model, src weights.Source, o Options) (Device, error)
+}
+
+// Device is a loaded model. Only the engine's goroutine calls its methods.
+type Device interface {
+	// Describe names the device and its instruction set or architecture, for the
+	// log line at the start.
+	Describe() string
+	// PageBytes is the size of one KV page: the keys and values of one block of
+	// one KV head of one layer.
+	PageBytes() int
+	// NewPool allocates the KV pages. A Device has at most one pool at a time.
+	NewPool(pages int) (Pool, error)
+	// Step computes one batch: it appends the keys and values of all new tokens
+	// to their pages and answers the rows of the batch. The batch may be reused
+	// once Step returns; the Result is valid until the next Step. An error means
+	// that none of the batch's rows has a usable answer.
+	Step(b *Batch) (*Result, error)
+	Close() error
+}
+
+// Pool is the KV memory of a Device: pages 0 to Pages()-1.
+type Pool interface {
+	Pages() int
+	Close() error
+}
+
+// Batch is one step's work: a ragged list of sequences, laid out flat.
+type Batch struct {
+	// Tokens holds the new tokens of all sequences, one after the other.
+	Tokens []int32
+	Seqs   []Seq
+	// Deltas are the page-table entries that changed since the previous Step, in
+	// order. The device applies them before it computes. An entry stays until it
+	// is overwritten; the engine guarantees that every block visible to a query
+	// of this batch has been entered for its slot.
+	Deltas []TableDelta
+	// Rows are the tokens whose logits are wanted.
+	Rows []Row
+}
+
+// Seq is one sequence's part of a batch.
+type Seq struct {
+	// Slot numbers the sequence's page table on the device, 0 <= Slot <
+	// Options.MaxSequences.
+	Slot int
+	// Offset and Len delimit the sequence's new tokens in Batch.Tokens: one when
+	// it decodes, a chunk of the prompt when it prefills.
+	Offset, Len int
+	// Start is the absolute position of the first new token.
+	Start int
+	// Layout says which blocks each head sees.
+	Layout *plan.Layout
+}
+
+// TableDelta enters one page into a slot's table: from now on, block Block of
+// head Head (layer*KVHeads + kvHead) of the sequence in Slot lives in Page.
+type TableDelta struct {
+	Slot, Head, Block, Page int32
+}
+
+// Row asks for the logits of one new token.
+type Row struct {
+	// Seq indexes Batch.Seqs; Token counts from that sequence's first new token.
+	Seq, Token int
+	// Sampler picks the next token; nil when only the logits are wanted.
+	Sampler *sample.Sampler
+	// Mask, when not nil, has a bit for each token that may be sampled.
+	Mask []uint32
+	// KeepLogits asks for a copy of the raw logits in the Result.
+	KeepLogits bool
+}
+
+// Result answers a batch. Both slices are parallel to Batch.Rows; Logits[i] is
+// nil unless Rows[i].KeepLogits.
+type Result struct {
+	Choices []sample.Choice
+	Logits  [][]float32
+}

@@ -1,0 +1,54 @@
+// Package plan holds the one definition of a MoA plan: which blocks of the
+// context each KV head sees. Prefill, decode, every backend, the profiler and
+// the float64 reference take their masks from here and nowhere else.
+//
+// The package depends on nothing else in the module.
+package plan
+
+import "math"
+
+// BlockSize is the number of tokens in a block. It is the granularity of every
+// span, the number of tokens in a KV page, and the tile of the sparse prefill.
+const BlockSize = 64
+
+// DefaultFloor is the length, in tokens, below which the span of
+// [SpanPosition] stops shrinking. Plans are profiled from 2048 tokens up, and
+// shorter spans than those of that length lose retrieval.
+const DefaultFloor = 2048
+
+// Rule is the linear span rule of one KV head (MoA, section 3.2):
+// alpha + beta*N tokens of a context of N tokens.
+type Rule struct {
+	// Alpha is the constant part of the span, in tokens. It may be negative.
+	Alpha int `json:"alpha"`
+	// Beta is the share of the length, 0 <= Beta <= 1.
+	Beta float64 `json:"beta"`
+}
+
+// Dense is the rule that sees everything at every length.
+var Dense = Rule{Alpha: 0, Beta: 1}
+
+// positionBlocks returns b(q) of span: position, the number of blocks up to and
+// including its own that a query in block q sees, sink block aside.
+func (r Rule) positionBlocks(q, floorBlocks int) int {
+	n := max(q+1, floorBlocks)
+	return clampBlocks(math.Floor(float64(r.Alpha)/BlockSize+r.Beta*float64(n)), q)
+}
+
+// lengthBlocks returns b of span: length for a total of totalBlocks blocks,
+// cut to the q+1 blocks that exist at block q (MoA's deployed rule, which
+// floors alpha and beta*N apart).
+func (r Rule) lengthBlocks(q, totalBlocks int) int {
+	b := math.Floor(float64(r.Alpha)/BlockSize) + math.Floor(r.Beta*float64(totalBlocks))
+	return clampBlocks(b, q)
+}
+
+func clampBlocks(b float64, q int) int {
+	switch {
+	case b < 1:
+		return 1
+	case b > float64(q+1):
+		return q + 1
+	}
+	return int(b)
+}
