@@ -76,3 +76,30 @@ func (l *Layout) ChunkPages(from, to int) int {
 	}
 	return total
 }
+
+// PeakPages returns the most pages that all heads together hold at any moment
+// while a sequence grows from from tokens to to tokens in steps of at most chunk
+// tokens, wherever the steps begin and end. It is reached by some division into
+// steps, so it is what admission must keep free.
+//
+// A prompt of p tokens computed in chunks and then decoded to n tokens needs
+// max(PeakPages(0, p, chunk), PeakPages(p, n, 1)).
+func (l *Layout) PeakPages(from, to, chunk int) int {
+	if to <= from {
+		return l.Pages(from)
+	}
+	// The first query of a step decides what must stay, the last one what was
+	// added. A step of chunk tokens ends at most ahead blocks after the block in
+	// which it began, when it began in that block's last token.
+	ahead := (max(chunk, 1) + BlockSize - 2) / BlockSize
+	// The need of a step from block q0 to block q1 is Visible(q0) + q1 - q0 a
+	// head. Visible grows with q0 by 0 or 1 a block, so the latest step that
+	// still reaches its full length is the dearest.
+	last := (to - 1) / BlockSize
+	first := max(last-ahead, from/BlockSize)
+	total := 0
+	for h := range l.rules {
+		total += l.Visible(h, first) + last - first
+	}
+	return total
+}

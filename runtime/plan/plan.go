@@ -1,5 +1,10 @@
 package plan
 
+import (
+	"encoding/json"
+	"slices"
+)
+
 // Span says from which length a rule's span is taken.
 type Span string
 
@@ -13,18 +18,6 @@ const (
 	SpanLength Span = "length"
 )
 
-// Shape is the part of a model that a plan must fit.
-type Shape struct {
-	Name          string `json:"name,omitempty"`
-	Architecture  string `json:"architecture,omitempty"`
-	Layers        int    `json:"layers"`
-	QueryHeads    int    `json:"query_heads"`
-	KVHeads       int    `json:"kv_heads"`
-	HeadDim       int    `json:"head_dim"`
-	Context       int    `json:"context,omitempty"`
-	WeightsSHA256 string `json:"weights_sha256,omitempty"`
-}
-
 // Plan assigns one rule to every KV head of a model. A Plan is immutable once
 // made and safe for concurrent use.
 type Plan struct {
@@ -33,11 +26,19 @@ type Plan struct {
 	Span  Span
 	// Floor is the length in tokens below which the span of SpanPosition stops
 	// shrinking.
+	// It is a multiple of BlockSize; SpanLength does not look at it.
 	Floor int
 	// Rules are the distinct rules; Heads holds, per layer and KV head, an
 	// index into Rules.
 	Rules []Rule
 	Heads [][]int
+
+	// Densities are those that the plan's maker states, by length in tokens.
+	// Density computes the plan's own.
+	Densities map[int]float64
+	// Search and Quality tell how the plan was found and how well it does. They
+	// are JSON objects for people and reports, carried along unread.
+	Search, Quality json.RawMessage
 }
 
 // Uniform returns the plan that gives every KV head of the model the same rule.
@@ -60,6 +61,7 @@ func NewDense(m Shape) *Plan { return Uniform("dense", m, Dense) }
 func (p *Plan) Bind(total int) *Layout {
 	l := &Layout{plan: p, floorBlocks: p.Floor / BlockSize}
 	for _, layer := range p.Heads {
+		l.rules = slices.Grow(l.rules, len(layer))
 		for _, i := range layer {
 			l.rules = append(l.rules, p.Rules[i])
 		}
@@ -70,9 +72,38 @@ func (p *Plan) Bind(total int) *Layout {
 	return l
 }
 
+// Dense reports whether every head of the plan sees everything.
+func (p *Plan) Dense() bool {
+	for _, layer := range p.Heads {
+		for _, i := range layer {
+			if !p.Rules[i].IsDense() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Density returns the share of the dense model's KV pages that a sequence keeps
+// once it has tokens tokens, sink included. It is 1 for tokens <= 0.
+func (p *Plan) Density(tokens int) float64 {
+	l := p.Bind(tokens)
+	if tokens <= 0 || l.Heads() == 0 {
+		return 1
+	}
+	blocks := (tokens + BlockSize - 1) / BlockSize
+	return float64(l.Pages(tokens)) / float64(l.Heads()*blocks)
+}
+
+// MaxContext bounds every length, in tokens, that a plan deals with. It is far
+// above any model's context and keeps block numbers within 32 bits.
+const MaxContext = 1 << 27
+
 // Bucket rounds a total length up to 1k, 1.5k, 2k, 3k, 4k, 6k, ... tokens, so
 // that sequences of nearly the same length share spans, graphs and cache keys.
+// The largest bucket is MaxContext.
 func Bucket(total int) int {
+	total = min(total, MaxContext)
 	for b := 1024; ; b *= 2 {
 		if total <= b {
 			return b

@@ -28,27 +28,41 @@ type Rule struct {
 // Dense is the rule that sees everything at every length.
 var Dense = Rule{Alpha: 0, Beta: 1}
 
+// IsDense says whether the rule sees everything at every length, as [Dense]
+// does.
+func (r Rule) IsDense() bool { return r.Beta == 1 && r.Alpha >= 0 }
+
 // positionBlocks returns b(q) of span: position, the number of blocks up to and
-// including its own that a query in block q sees, sink block aside.
+// including its own that a query in block q sees, sink block aside:
+//
+//	clamp(floor(alpha/64 + beta*max(q+1, floor/64)), 1, q+1)
+//
+// The product is rounded before it is added: without the conversion a compiler
+// may fuse the two, and the same plan would differ between architectures.
 func (r Rule) positionBlocks(q, floorBlocks int) int {
-	n := max(q+1, floorBlocks)
-	return clampBlocks(math.Floor(float64(r.Alpha)/BlockSize+r.Beta*float64(n)), q)
+	share := float64(r.Beta * float64(max(q+1, floorBlocks)))
+	return clampBlocks(math.Floor(float64(r.Alpha)/BlockSize+share), q)
 }
 
 // lengthBlocks returns b of span: length for a total of totalBlocks blocks,
-// cut to the q+1 blocks that exist at block q (MoA's deployed rule, which
-// floors alpha and beta*N apart).
+//
+//	max(1, floor(alpha/64) + floor(beta*T/64))
+//
+// cut to the q+1 blocks that exist at block q (MoA's rule, which floors alpha
+// and beta*T apart).
 func (r Rule) lengthBlocks(q, totalBlocks int) int {
-	b := math.Floor(float64(r.Alpha)/BlockSize) + math.Floor(r.Beta*float64(totalBlocks))
-	return clampBlocks(b, q)
+	share := math.Floor(r.Beta * float64(totalBlocks))
+	return clampBlocks(math.Floor(float64(r.Alpha)/BlockSize)+share, q)
 }
 
+// clampBlocks returns b as a number of blocks between 1 and q+1. What is not a
+// number, which only a rule outside the format can give, is 1.
 func clampBlocks(b float64, q int) int {
 	switch {
-	case b < 1:
-		return 1
-	case b > float64(q+1):
+	case b >= float64(q+1):
 		return q + 1
+	case b >= 1:
+		return int(b)
 	}
-	return int(b)
+	return 1
 }

@@ -1,0 +1,67 @@
+# moaserve: build, serve, test. `make help` lists the targets.
+
+MODEL   := models/SmolLM2-135M-Instruct.Q4_1.gguf
+GOBIN   := $(CURDIR)/.bin
+VENV    := .venv
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+# Pinned tools. golangci-lint carries staticcheck.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+
+## help: list the targets
+.PHONY: help
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## build: build ./moaserve (pure Go, no CGO)
+.PHONY: build
+build:
+	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o moaserve .
+
+## serve: build, fetch SmolLM2-135M (93 MB) and serve it on 127.0.0.1:8080
+.PHONY: serve
+serve: build $(MODEL)
+	./moaserve serve --model $(MODEL)
+
+$(MODEL): | build
+	./moaserve models pull
+
+## test: lint, and test everything against the real model and the real SDKs
+.PHONY: test
+test: lint $(MODEL) $(VENV)/ok
+	MOASERVE_TEST_MODEL=$(CURDIR)/$(MODEL) MOASERVE_TEST_PYTHON=$(CURDIR)/$(VENV)/bin/python \
+		go test -timeout 20m ./...
+
+## race: the concurrent packages under the race detector
+.PHONY: race
+race:
+	go test -race -timeout 20m ./gateway/... ./runtime/engine/... ./runtime/kv/... ./runtime/backend/cpu/workers/... ./client/...
+
+## lint: gofmt, go vet, staticcheck and the linters of .golangci.yml
+.PHONY: lint
+lint: $(GOBIN)/golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	$(GOBIN)/golangci-lint run ./...
+
+$(GOBIN)/golangci-lint:
+	GOBIN=$(GOBIN) go install $(GOLANGCI_LINT)
+
+# The Python packages that tests use as independent implementations and clients.
+$(VENV)/ok: scripts/requirements-test.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+## bench: decode and prefill speed of the engine on the real model
+.PHONY: bench
+bench: build $(MODEL)
+	./moaserve bench --model $(MODEL)
+
+## clean: remove what was built (models stay)
+.PHONY: clean
+clean:
+	rm -rf moaserve $(GOBIN) $(VENV)

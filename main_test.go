@@ -1,0 +1,87 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moaserve/moaserve/runtime/plan"
+)
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]size{
+		"0": 0, "123": 123, "64KiB": 64 << 10, "64k": 64 << 10, "1.5GiB": 3 << 29, "2 GB": 2 << 30, "1T": 1 << 40,
+	} {
+		var s size
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%q is %d, %v; want %d", text, s, err, want)
+		}
+	}
+	for _, text := range []string{"", "x", "-1", "1e30", "99999999T", "4GiBs"} {
+		var s size
+		if err := s.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken as %d, want an error", text, s)
+		}
+	}
+}
+
+func TestCommandLineIsConsistent(t *testing.T) {
+	var c cli
+	parser, err := newParser(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	parser.Stdout = &out
+	parser.Exit = func(int) {}
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"plan", "--help"}, {"bench", "--help"}, {"chat", "--help"}} {
+		// Help ends the process; here, where it must not, the parser goes on and
+		// misses the rest of the command line.
+		_, _ = parser.Parse(args)
+	}
+	for _, want := range []string{"--model=PATH", "--listen=", "MOASERVE_LISTEN", "uniform:50%"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the help does not mention %s", want)
+		}
+	}
+}
+
+func TestFlagsFromEnvironmentAndFile(t *testing.T) {
+	t.Setenv("MOASERVE_LISTEN", "127.0.0.1:1")
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte("serve:\n  model: m.gguf\n  listen: 127.0.0.1:2\n  kv-memory: 1GiB\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c cli
+	parser, err := newParser(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse([]string{"serve", "--config", path, "--kv-type", "bf16"}); err != nil {
+		t.Fatal(err)
+	}
+	// The command line wins over the environment, the environment over the file.
+	s := c.Serve
+	if filepath.Base(s.Model) != "m.gguf" || s.Listen != "127.0.0.1:1" || s.KVMemory != 1<<30 || s.KVType != "bf16" {
+		t.Errorf("model %q, listen %q, KV memory %d, KV type %q", s.Model, s.Listen, s.KVMemory, s.KVType)
+	}
+}
+
+func TestPlanIsDrawnHeadByHead(t *testing.T) {
+	shape := plan.Shape{Name: "tiny", Layers: 2, QueryHeads: 4, KVHeads: 2, HeadDim: 16}
+	p := plan.NewDense(shape)
+	p.Rules = append(p.Rules, plan.Rule{Beta: 0.25})
+	p.Heads[1][0] = 1
+	var out bytes.Buffer
+	if err := showPlan(&out, p, 8192); err != nil {
+		t.Fatal(err)
+	}
+	// 0.25 of 128 blocks is 32, the sink makes it 33: two tenths.
+	for _, want := range []string{"layer   0  ##\n", "layer   1  2#\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the drawing lacks %q:\n%s", want, out.String())
+		}
+	}
+}

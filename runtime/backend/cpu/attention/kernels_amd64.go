@@ -1,0 +1,36 @@
+package attention
+
+import "github.com/moaserve/moaserve/runtime/backend/cpu/vec"
+
+//go:generate go run gen.go
+
+func kernelsFor(isa vec.ISA) *kernels {
+	switch {
+	case isa >= vec.AVX512:
+		return &avx512Kernels
+	case isa == vec.AVX2:
+		return &avx2Kernels
+	}
+	return &genericKernels
+}
+
+var avx2Kernels = kernels{
+	f32: &avx2F32, f16: &avx2F16, bf16: &avx2BF16, softmax: softmaxAVX2, merge: mergeAVX2, scale: scaleAVX2,
+}
+
+// Merging and scaling are a hundredth of the time: AVX2 will do.
+var avx512Kernels = kernels{
+	f32: &avx512F32, f16: &avx512F16, bf16: &avx512BF16, softmax: softmaxAVX512, merge: mergeAVX2, scale: scaleAVX2,
+}
+
+//go:noescape
+func softmaxAVX2(x *softmax)
+
+//go:noescape
+func softmaxAVX512(x *softmax)
+
+//go:noescape
+func mergeAVX2(x *merge)
+
+//go:noescape
+func scaleAVX2(dst, src *float32, n int, s float32)

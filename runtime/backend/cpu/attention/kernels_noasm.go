@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package attention
+
+import "github.com/moaserve/moaserve/runtime/backend/cpu/vec"
+
+func kernelsFor(vec.ISA) *kernels { return &genericKernels }

@@ -1,0 +1,192 @@
+#include "go_asm.h"
+#include "textflag.h"
+#include "exp2_amd64.h"
+
+// 64 lanes of ones, then 64 of zeros: from 64-n on, a mask of the first n of 64.
+#define ROW(i, v) \
+	DATA firstLanes<>+(8*(i))(SB)/8, $v
+#define ROWS(i, v) \
+	ROW(i, v); ROW(i+1, v); ROW(i+2, v); ROW(i+3, v); \
+	ROW(i+4, v); ROW(i+5, v); ROW(i+6, v); ROW(i+7, v)
+
+ROWS(0, -1)
+ROWS(8, -1)
+ROWS(16, -1)
+ROWS(24, -1)
+ROWS(32, 0)
+ROWS(40, 0)
+ROWS(48, 0)
+ROWS(56, 0)
+GLOBL firstLanes<>(SB), RODATA|NOPTR, $512
+
+#define MASKED(offset, y) \
+	VMOVUPS offset(AX), Y8; \
+	VMOVUPS offset(SI), Y9; \
+	VBLENDVPS Y8, Y9, Y10, y
+
+// func softmaxAVX2(x *softmax)
+TEXT ·softmaxAVX2(SB), NOSPLIT, $0-8
+	MOVQ x+0(FP), AX
+	MOVQ softmax_s(AX), SI
+	MOVQ softmax_m(AX), R8
+	MOVQ softmax_l(AX), R9
+	MOVQ softmax_corr(AX), R10
+	MOVQ softmax_rows(AX), CX
+	MOVQ softmax_n(AX), R11
+	LEAQ firstLanes<>+256(SB), AX
+	LEAQ (R11*4), DX
+	SUBQ DX, AX
+
+row:
+	CMPQ R11, $64
+	JNE  partial
+	VMOVUPS 0(SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
+	VMOVUPS 192(SI), Y6
+	VMOVUPS 224(SI), Y7
+	JMP     maximum
+
+partial:
+	VMOVUPS minusInf<>(SB), Y10
+	MASKED(0, Y0)
+	MASKED(32, Y1)
+	MASKED(64, Y2)
+	MASKED(96, Y3)
+	MASKED(128, Y4)
+	MASKED(160, Y5)
+	MASKED(192, Y6)
+	MASKED(224, Y7)
+
+maximum:
+	VMAXPS Y1, Y0, Y8
+	VMAXPS Y3, Y2, Y9
+	VMAXPS Y5, Y4, Y10
+	VMAXPS Y7, Y6, Y11
+	VMAXPS Y9, Y8, Y8
+	VMAXPS Y11, Y10, Y10
+	VMAXPS Y10, Y8, Y8
+	VPERM2F128 $1, Y8, Y8, Y9
+	VMAXPS Y9, Y8, Y8
+	VPERMILPS $0x4e, Y8, Y9
+	VMAXPS Y9, Y8, Y8
+	VPERMILPS $0xb1, Y8, Y9
+	VMAXPS Y9, Y8, Y8
+	VBROADCASTSS (R8), Y10
+	VMAXPS Y10, Y8, Y8            // m' in all lanes
+	VMOVSS X8, (R8)
+	VSUBPS Y8, Y10, Y10
+	VSUBPS Y8, Y0, Y0
+	VSUBPS Y8, Y1, Y1
+	VSUBPS Y8, Y2, Y2
+	VSUBPS Y8, Y3, Y3
+	VSUBPS Y8, Y4, Y4
+	VSUBPS Y8, Y5, Y5
+	VSUBPS Y8, Y6, Y6
+	VSUBPS Y8, Y7, Y7
+	EXP2(Y10, Y11, Y12)
+	EXP2(Y0, Y13, Y14)
+	EXP2(Y1, Y8, Y9)
+	EXP2(Y2, Y11, Y12)
+	EXP2(Y3, Y13, Y14)
+	EXP2(Y4, Y8, Y9)
+	EXP2(Y5, Y11, Y12)
+	EXP2(Y6, Y13, Y14)
+	EXP2(Y7, Y8, Y9)
+	VMOVSS X10, (R10)
+	VMOVUPS Y0, 0(SI)
+	VMOVUPS Y1, 32(SI)
+	VMOVUPS Y2, 64(SI)
+	VMOVUPS Y3, 96(SI)
+	VMOVUPS Y4, 128(SI)
+	VMOVUPS Y5, 160(SI)
+	VMOVUPS Y6, 192(SI)
+	VMOVUPS Y7, 224(SI)
+	VADDPS Y1, Y0, Y0
+	VADDPS Y3, Y2, Y2
+	VADDPS Y5, Y4, Y4
+	VADDPS Y7, Y6, Y6
+	VADDPS Y2, Y0, Y0
+	VADDPS Y6, Y4, Y4
+	VADDPS Y4, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VADDPS X1, X0, X0
+	VMOVHLPS X0, X0, X1
+	VADDPS X1, X0, X0
+	VMOVSHDUP X0, X1
+	VADDSS X1, X0, X0
+	VFMADD231SS (R9), X10, X0     // l*corr + sum
+	VMOVSS X0, (R9)
+	ADDQ $256, SI
+	ADDQ $4, R8
+	ADDQ $4, R9
+	ADDQ $4, R10
+	DECQ CX
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func mergeAVX2(x *merge)
+TEXT ·mergeAVX2(SB), NOSPLIT, $0-8
+	MOVQ x+0(FP), AX
+	MOVQ merge_dst(AX), DI
+	MOVQ merge_src(AX), SI
+	MOVQ merge_m(AX), R8
+	MOVQ merge_l(AX), R9
+	MOVQ merge_mr(AX), R10
+	MOVQ merge_lr(AX), R11
+	MOVQ merge_rows(AX), CX
+	MOVQ merge_cols(AX), R12
+
+row:
+	VBROADCASTSS (R8), Y0
+	VBROADCASTSS (R10), Y1
+	VMAXPS Y1, Y0, Y2
+	VMOVSS X2, (R8)
+	VSUBPS Y2, Y0, Y0
+	VSUBPS Y2, Y1, Y1
+	EXP2(Y0, Y4, Y5)
+	EXP2(Y1, Y6, Y7)
+	VMULSS (R9), X0, X2
+	VFMADD231SS (R11), X1, X2
+	VMOVSS X2, (R9)
+	MOVQ R12, DX
+
+column:
+	VMULPS (DI), Y0, Y2
+	VFMADD231PS (SI), Y1, Y2
+	VMOVUPS Y2, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, DX
+	JNZ  column
+	ADDQ $4, R8
+	ADDQ $4, R9
+	ADDQ $4, R10
+	ADDQ $4, R11
+	DECQ CX
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func scaleAVX2(dst, src *float32, n int, s float32)
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	VBROADCASTSS s+24(FP), Y1
+	VXORPS Y2, Y2, Y2
+
+loop:
+	VMOVUPS (SI), Y0
+	VFMADD213PS Y2, Y1, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, SI
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JNZ  loop
+	VZEROUPPER
+	RET

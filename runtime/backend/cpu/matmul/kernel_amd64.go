@@ -1,0 +1,30 @@
+package matmul
+
+import "unsafe"
+
+//go:generate go run gen.go gen_avx2.go gen_avx512.go gen_float.go
+
+// kernel multiplies rows activation rows (1, 2 or 4; with AVX-512 also 8) by
+// whole tiles and writes 16 outputs a row and tile to dst, rows stride elements
+// apart.
+func (m *Matrix) kernel(dst *float32, stride int, a *Activations, row, rows, t0, tiles int) {
+	switch m.isa {
+	case AVX512:
+		m.kernelAVX512(dst, 4*stride, a, row, rows, t0, tiles)
+	case AVX2:
+		m.kernelAVX2(dst, 4*stride, a, row, rows, t0, tiles)
+	default:
+		mulGeneric(m, unsafe.Slice(dst, (rows-1)*stride+tiles*tileRows), stride, a, row, rows, t0, tiles)
+	}
+}
+
+func quantize(q []xblock, x []float32) {
+	if AVX2.available() {
+		quantizeAVX2(&q[0], unsafe.SliceData(x), len(q))
+		return
+	}
+	quantizeGeneric(q, x)
+}
+
+//go:noescape
+func quantizeAVX2(q *xblock, x *float32, blocks int)

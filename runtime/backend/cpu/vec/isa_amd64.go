@@ -1,0 +1,21 @@
+package vec
+
+import "golang.org/x/sys/cpu"
+
+func best() ISA {
+	switch x := &cpu.X86; {
+	case !x.HasAVX2 || !x.HasFMA || !hasF16C():
+		return Generic
+	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL:
+		return AVX512
+	default:
+		return AVX2
+	}
+}
+
+// hasF16C asks CPUID leaf 1 for VCVTPH2PS and VCVTPS2PH. Every processor with
+// AVX2 has them, but emulators can leave them out.
+func hasF16C() bool { return cpuid1ECX()&(1<<29) != 0 }
+
+//go:noescape
+func cpuid1ECX() uint32

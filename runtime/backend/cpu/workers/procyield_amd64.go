@@ -1,0 +1,6 @@
+package workers
+
+// procyield executes n PAUSE instructions.
+//
+//go:noescape
+func procyield(n uint32)

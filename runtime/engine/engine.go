@@ -1,0 +1,258 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/kv"
+	"github.com/moaserve/moaserve/runtime/model"
+)
+
+// Engine runs requests on a device. Its methods are safe for concurrent use.
+//
+// One goroutine owns the queue, the running sequences, the pages and the device.
+// Submit reaches it over a channel; a cancelled context is seen between two
+// steps. Idle, it sleeps.
+type Engine struct {
+	dev   backend.Device
+	pool  backend.Pool
+	model model.Config
+	o     Options
+	gate  *gate
+
+	wake chan struct{} // holds one: something changed, look again
+	quit chan struct{} // closed by Close
+	done chan struct{} // closed when the goroutine has ended
+
+	closing sync.Once
+	closed  error // what Close returns
+	stats   atomic.Pointer[Stats]
+	sick    atomic.Pointer[error]
+
+	// What follows belongs to the engine's goroutine.
+	queue     *queue
+	running   []*sequence // by arrival, oldest first
+	pages     *kv.Pool
+	committed int   // sum of the running sequences' commit; at most pages.Pages()
+	slots     []int // free slots
+	step      step
+	failures  int // steps that failed in a row
+	count     Stats
+}
+
+// New starts an engine on a loaded device and allocates its KV pages. Close the
+// engine before the device: it does not own the device.
+func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
+	o, err := o.complete(m.Context, dev.PageBytes())
+	if err != nil {
+		return nil, err
+	}
+	pool, err := dev.NewPool(o.Pages)
+	if err != nil {
+		return nil, fmt.Errorf("allocating %d KV pages: %w", o.Pages, err)
+	}
+	e := &Engine{
+		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o),
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		queue: newQueue(), pages: kv.NewPool(o.Pages),
+	}
+	for slot := o.MaxSequences - 1; slot >= 0; slot-- {
+		e.slots = append(e.slots, slot)
+	}
+	e.publish()
+	go e.run()
+	return e, nil
+}
+
+// Submit queues a request and returns its stream. It does not wait for the
+// device. A request that cannot run is refused here: with [ErrInvalidRequest],
+// [*ContextLengthError], [*NeverFitsError], [*QueueFullError] or [ErrClosed].
+//
+// Cancelling ctx ends the request wherever it is, in the queue, between two
+// chunks of its prompt or between two tokens, and frees its pages before the next
+// step is built. The stream then ends with ReasonCancelled.
+func (e *Engine) Submit(ctx context.Context, req Request) (*Stream, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s, err := e.newSequence(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	s.unwatch = context.AfterFunc(ctx, e.poke)
+	if err := e.gate.enter(s); err != nil {
+		s.unwatch()
+		return nil, err
+	}
+	return s.stream, nil
+}
+
+// Stats returns the state when the latest step began or ended.
+func (e *Engine) Stats() Stats {
+	s := *e.stats.Load()
+	requests, tokens, refused := e.gate.waiting()
+	s.Waiting += requests
+	s.QueuedTokens, s.Refused = tokens, refused
+	return s
+}
+
+// Healthy returns nil while the device works and the last error once several
+// steps in a row have failed. Requests are still tried then: a step that succeeds
+// makes the engine healthy again.
+func (e *Engine) Healthy() error {
+	if err := e.sick.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Drain refuses new requests and waits until all that were accepted have ended,
+// those in the queue included. When ctx ends first, Drain returns its error and
+// the rest runs on; Close ends it.
+func (e *Engine) Drain(ctx context.Context) error {
+	e.gate.close()
+	e.poke()
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close refuses new requests, ends all others with ErrClosed after the step that
+// runs, and frees the KV pages of the device.
+func (e *Engine) Close() error {
+	e.closing.Do(func() {
+		e.gate.close()
+		close(e.quit)
+		<-e.done
+		e.closed = e.pool.Close()
+	})
+	return e.closed
+}
+
+// poke makes the engine's goroutine look again.
+func (e *Engine) poke() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the engine's goroutine.
+func (e *Engine) run() {
+	defer close(e.done)
+	for e.proceed() {
+		e.receive()
+		e.reap()
+		e.admit()
+		e.compute()
+		e.publish()
+	}
+	e.receive()
+	for _, s := range e.queue.remove(func(*sequence) bool { return true }) {
+		e.finish(s, ReasonError, ErrClosed)
+	}
+	for len(e.running) > 0 {
+		e.finish(e.running[0], ReasonError, ErrClosed)
+	}
+	e.publish()
+}
+
+// proceed waits until there may be something to do. It returns false when the
+// engine is to end.
+func (e *Engine) proceed() bool {
+	select {
+	case <-e.quit:
+		return false
+	default:
+	}
+	if !e.step.idle {
+		return true
+	}
+	if e.gate.isClosed() && len(e.gate.inbox) == 0 && len(e.running) == 0 && e.queue.len() == 0 {
+		return false
+	}
+	select {
+	case s := <-e.gate.inbox:
+		e.queue.push(s)
+	case <-e.wake:
+	case <-e.quit:
+		return false
+	}
+	return true
+}
+
+// receive moves new requests to the queue.
+func (e *Engine) receive() {
+	for {
+		select {
+		case s := <-e.gate.inbox:
+			e.queue.push(s)
+		default:
+			return
+		}
+	}
+}
+
+// reap ends the sequences whose context was cancelled.
+func (e *Engine) reap() {
+	cancelled := func(s *sequence) bool { return s.ctx.Err() != nil }
+	for _, s := range e.queue.remove(cancelled) {
+		e.finish(s, ReasonCancelled, nil)
+	}
+	for i := 0; i < len(e.running); {
+		if s := e.running[i]; cancelled(s) {
+			e.finish(s, ReasonCancelled, nil)
+			continue // finish moved the next one to i
+		}
+		i++
+	}
+}
+
+// finish ends a sequence that is running or was taken from the queue.
+func (e *Engine) finish(s *sequence, reason Reason, err error) {
+	s.unwatch()
+	if s.slot != noSlot {
+		e.withdraw(s)
+	} else if s.preempted == 0 {
+		e.gate.leave(s)
+	}
+	t := s.timings(time.Now())
+	e.count.Finished++
+	e.o.Observer.ObserveFinish(RequestReport{
+		Tenant: s.req.Tenant, Reason: reason, PromptTokens: len(s.req.Prompt),
+		GeneratedTokens: len(s.generated), MaxTokens: s.req.MaxTokens, Preemptions: s.preempted, Timings: t,
+	})
+	// The event comes last: who has seen it finds the pages free.
+	e.publish()
+	s.stream.push(Event{Kind: KindFinished, Reason: reason, Err: err, Timings: t})
+}
+
+// timings cuts the life of a sequence that ends now into its phases.
+func (s *sequence) timings(now time.Time) Timings {
+	switch {
+	case s.admitted.IsZero():
+		return Timings{Queue: now.Sub(s.submitted)}
+	case s.firstToken.IsZero():
+		return Timings{Queue: s.admitted.Sub(s.submitted), Prefill: now.Sub(s.admitted)}
+	}
+	return Timings{
+		Queue: s.admitted.Sub(s.submitted), Prefill: s.firstToken.Sub(s.admitted), Decode: s.lastToken.Sub(s.firstToken),
+	}
+}
+
+// publish makes the figures visible to Stats.
+func (e *Engine) publish() {
+	e.count.Running = len(e.running)
+	e.count.Waiting = len(e.queue.preempted) // the gate counts the others
+	e.count.Pages, e.count.UsedPages = e.pages.Pages(), e.pages.Used()
+	e.count.CommittedPages = e.committed
+	s := e.count
+	e.stats.Store(&s)
+}

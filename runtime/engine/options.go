@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/moaserve/moaserve/runtime/plan"
+)
+
+// The defaults of Options.
+const (
+	// DefaultStepTokens is eight blocks: long enough for the matrix products of a
+	// prefill to be bound by arithmetic, short enough that a cancelled prefill or
+	// a waiting decode is heard soon.
+	DefaultStepTokens = 512
+	// DefaultPrefillChunkWithDecode halves the step when somebody waits for the
+	// next token.
+	DefaultPrefillChunkWithDecode = 256
+	DefaultMaxSequences           = 64
+	DefaultMaxQueuedRequests      = 256
+	DefaultMaxQueuedTokens        = 4_000_000
+)
+
+// Options configure an Engine. Zero fields take their defaults.
+type Options struct {
+	// Pages is the KV budget in pages; when 0, KVBytes is the budget in bytes.
+	// One of them must be set.
+	Pages   int
+	KVBytes int64
+	// MaxSequences bounds the sequences that run at once. It must not exceed the
+	// MaxSequences that the device was loaded with.
+	MaxSequences int
+	// StepTokens bounds the new tokens of one step, at least MaxSequences. It must
+	// not exceed the MaxBatchTokens that the device was loaded with.
+	StepTokens int
+	// PrefillChunkWithDecode bounds the prompt tokens of a step in which other
+	// sequences decode, so that a long prompt does not slow down their tokens.
+	PrefillChunkWithDecode int
+	// MaxContext bounds prompt and generated tokens of a sequence together; 0
+	// means the model's context.
+	MaxContext int
+	// MaxQueuedRequests and MaxQueuedTokens bound the requests that wait for
+	// admission and the tokens of their prompts.
+	MaxQueuedRequests int
+	MaxQueuedTokens   int
+	// Logger is told about device failures and preemptions; nil discards them.
+	Logger *slog.Logger
+	// Observer is told about steps and requests; nil means nobody is.
+	Observer Observer
+}
+
+// complete fills in the defaults and checks the rest against the model's context
+// and the size of a page.
+func (o Options) complete(context, pageBytes int) (Options, error) {
+	setDefault(&o.MaxSequences, DefaultMaxSequences)
+	setDefault(&o.StepTokens, max(DefaultStepTokens, o.MaxSequences))
+	setDefault(&o.PrefillChunkWithDecode, DefaultPrefillChunkWithDecode)
+	setDefault(&o.MaxContext, context)
+	setDefault(&o.MaxQueuedRequests, DefaultMaxQueuedRequests)
+	setDefault(&o.MaxQueuedTokens, DefaultMaxQueuedTokens)
+	if o.Pages == 0 && pageBytes > 0 {
+		o.Pages = int(o.KVBytes / int64(pageBytes))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
+	for _, f := range []struct {
+		name  string
+		value int
+	}{
+		{"Pages (or KVBytes / page size)", o.Pages},
+		{"MaxSequences", o.MaxSequences},
+		{"StepTokens", o.StepTokens},
+		{"PrefillChunkWithDecode", o.PrefillChunkWithDecode},
+		{"MaxContext", o.MaxContext},
+		{"MaxQueuedRequests", o.MaxQueuedRequests},
+		{"MaxQueuedTokens", o.MaxQueuedTokens},
+	} {
+		if f.value <= 0 {
+			return o, fmt.Errorf("engine options: %s is %d, want more than 0", f.name, f.value)
+		}
+	}
+	if o.StepTokens < o.MaxSequences {
+		return o, fmt.Errorf("engine options: %d sequences may decode at once, but a step holds %d tokens", o.MaxSequences, o.StepTokens)
+	}
+	return o, nil
+}
+
+// chunkTokens is the longest chunk that is cut from a prompt, in whole blocks.
+func (o Options) chunkTokens() int {
+	return max(o.StepTokens/plan.BlockSize, 1) * plan.BlockSize
+}
+
+func setDefault(field *int, value int) {
+	if *field == 0 {
+		*field = value
+	}
+}

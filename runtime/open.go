@@ -1,0 +1,264 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moaserve/moaserve/plans"
+	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/cpu"
+	"github.com/moaserve/moaserve/runtime/chat"
+	"github.com/moaserve/moaserve/runtime/engine"
+	"github.com/moaserve/moaserve/runtime/model"
+	"github.com/moaserve/moaserve/runtime/plan"
+	"github.com/moaserve/moaserve/runtime/tokenizer"
+	"github.com/moaserve/moaserve/runtime/weights"
+)
+
+// Options say how a model is opened. The zero value serves it on the best
+// backend there is, under the best plan that is known for its weights.
+type Options struct {
+	// Name is what clients call the model; by default the file's base name.
+	Name string
+	// Backend is "auto", "cpu" or "cuda"; empty means auto.
+	Backend string
+	// Threads of the CPU backend; 0 means one a core.
+	Threads int
+	// KV is the element type of the KV cache.
+	KV backend.KVType
+	// Activations is the precision of the inputs of quantised products on the CPU.
+	Activations backend.Precision
+	// Plan is the default plan: "dense", "uniform:50%", a plan file, the name of
+	// a built-in plan for these weights, or empty for the built-in default (dense
+	// when no plan is known).
+	Plan string
+	// Plans are further plans to offer, written like Plan.
+	Plans []string
+	// Context bounds prompt and answer together; 0 means the model's own.
+	Context int
+	// KVBytes bounds the KV cache; 0 lets Open choose (see kvPages).
+	KVBytes int64
+	// MaxSequences bounds the sequences that run at a time (default 64),
+	// StepTokens the new tokens of one step (default 512).
+	MaxSequences int
+	StepTokens   int
+	// MaxQueuedRequests and MaxQueuedTokens bound the queue (defaults 256, 4M).
+	MaxQueuedRequests int
+	MaxQueuedTokens   int
+	// ChatTemplate overrides the model's own chat template (Jinja source).
+	ChatTemplate string
+	// Observer, when not nil, is told of steps and finished requests.
+	Observer engine.Observer
+	Logger   *slog.Logger
+	// Progress, when not nil, is told the share of the weights loaded so far.
+	Progress func(done, total int64)
+}
+
+func (o *Options) setDefaults() {
+	if o.MaxSequences <= 0 {
+		o.MaxSequences = 64
+	}
+	if o.StepTokens <= 0 {
+		o.StepTokens = 512
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// files is a model on disk, opened: its weights and what belongs to them.
+type files struct {
+	source    weights.Source
+	model     *model.Model
+	tokenizer *tokenizer.Tokenizer
+	template  string // Jinja source; may be empty
+	sha256    func(context.Context) (string, error)
+}
+
+// openFiles opens a GGUF file or a Hugging Face folder.
+func openFiles(path string) (*files, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the model: %w", err)
+	}
+	if info.IsDir() {
+		return openFolder(path)
+	}
+	g, err := weights.OpenGGUF(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &files{source: g, sha256: func(ctx context.Context) (string, error) { return weights.SHA256(ctx, path) }}
+	if f.model, err = model.FromGGUF(g.Metadata(), g); err == nil {
+		f.tokenizer, err = tokenizer.FromGGUF(g.Metadata())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Base(path), err), g.Close())
+	}
+	f.template, _ = g.Metadata().String("tokenizer.chat_template")
+	return f, nil
+}
+
+// Open loads a model file (GGUF) or folder (Hugging Face safetensors) and starts
+// its engine. Close the Engine to release everything.
+func Open(ctx context.Context, path string, o Options) (*Engine, error) {
+	o.setDefaults()
+	f, err := openFiles(path)
+	if err != nil {
+		return nil, err
+	}
+	e, err := start(ctx, path, f, o)
+	if err != nil {
+		return nil, errors.Join(err, f.source.Close())
+	}
+	return e, nil
+}
+
+func start(ctx context.Context, path string, f *files, o Options) (*Engine, error) {
+	if err := f.model.Check(f.source); err != nil {
+		return nil, err
+	}
+	e := &Engine{name: o.Name, files: f, model: f.model, tokenizer: f.tokenizer, log: o.Logger}
+	if e.name == "" {
+		e.name = defaultName(path)
+	}
+	if err := e.loadPlans(ctx, o); err != nil {
+		return nil, err
+	}
+	source := f.template
+	if o.ChatTemplate != "" {
+		source = o.ChatTemplate
+	}
+	if source == "" {
+		source = chat.ChatML
+		o.Logger.Warn("the model has no chat template; ChatML is used")
+	}
+	var err error
+	if e.template, err = chat.Parse(source); err != nil {
+		return nil, fmt.Errorf("the chat template: %w", err)
+	}
+	b, err := chooseBackend(o.Backend)
+	if err != nil {
+		return nil, err
+	}
+	e.context = f.model.Context
+	if o.Context > 0 {
+		e.context = min(o.Context, e.context)
+	}
+	device, err := b.Load(ctx, f.model, f.source, backend.Options{
+		Threads: o.Threads, KV: o.KV, Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences, Progress: o.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.device = device
+	e.pages = kvPages(o, e.plans[0], e.context, device.PageBytes())
+	e.engine, err = engine.New(device, f.model, engine.Options{
+		MaxContext: e.context, Pages: e.pages,
+		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens,
+		MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
+		Observer: o.Observer, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, errors.Join(err, device.Close())
+	}
+	return e, nil
+}
+
+// defaultName is the file's base name without its extension.
+func defaultName(path string) string {
+	base := filepath.Base(strings.TrimRight(path, string(filepath.Separator)))
+	return strings.TrimSuffix(base, ".gguf")
+}
+
+func chooseBackend(name string) (backend.Backend, error) {
+	switch name {
+	case "", "auto", "cpu":
+		return cpu.New(), nil
+	case "cuda":
+		return nil, errors.New("this build has no CUDA backend; use --backend cpu")
+	}
+	return nil, fmt.Errorf("unknown backend %q: auto, cpu or cuda", name)
+}
+
+// loadPlans fills e.plans: the default first, dense always there.
+func (e *Engine) loadPlans(ctx context.Context, o Options) error {
+	shape := e.model.Shape()
+	builtin := map[string]*plan.Plan{}
+	if known := plans.ForShape(shape); len(known) > 0 {
+		sum, err := e.files.sha256(ctx)
+		if err != nil {
+			return fmt.Errorf("hashing the weights: %w", err)
+		}
+		shape.WeightsSHA256 = sum
+		for _, p := range plans.ForShape(shape) {
+			builtin[p.Name] = p
+		}
+	}
+	add := func(spec string) error {
+		p, ok := builtin[spec]
+		if !ok {
+			var err error
+			if p, err = plan.Parse(spec, shape); err != nil {
+				return err
+			}
+		}
+		if err := p.Check(shape); err != nil {
+			return fmt.Errorf("plan %q: %w", p.Name, err)
+		}
+		if e.plan(p.Name) == nil {
+			e.plans = append(e.plans, p)
+		}
+		return nil
+	}
+	first := o.Plan
+	if first == "" {
+		first = "dense"
+		if _, ok := builtin[defaultPlan]; ok {
+			first = defaultPlan
+		}
+	}
+	for _, spec := range append([]string{first}, o.Plans...) {
+		if err := add(spec); err != nil {
+			return err
+		}
+	}
+	for _, p := range plans.ForShape(shape) {
+		if _, ok := builtin[p.Name]; ok {
+			if err := add(p.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return add("dense")
+}
+
+// defaultPlan is the built-in plan that is used when none is asked for: half the
+// KV cache at one thousandth of a nat of divergence.
+const defaultPlan = "moa-50"
+
+const (
+	// kvShare bounds the automatic KV cache to a quarter of the machine's memory:
+	// the weights and the page cache need the rest.
+	kvShare = 4
+	// kvSequences is how many full contexts the automatic KV cache holds at most.
+	kvSequences = 16
+)
+
+// kvPages chooses the number of KV pages: what KVBytes holds; otherwise enough
+// for kvSequences full contexts under the default plan, bounded by a share of
+// the memory. The pages are only mapped; they become resident as they are used.
+func kvPages(o Options, p *plan.Plan, context, pageBytes int) int {
+	if o.KVBytes > 0 {
+		return int(max(1, o.KVBytes/int64(pageBytes)))
+	}
+	one := max(p.Bind(context).Pages(context), 1)
+	dense := len(p.Heads) * p.Model.KVHeads * (context/plan.BlockSize + 1)
+	want := max(kvSequences*one, dense)
+	return int(max(1, min(int64(want), totalMemory()/kvShare/int64(pageBytes))))
+}
