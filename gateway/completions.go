@@ -140,7 +140,7 @@ func (s *Server) completions(c *fiber.Ctx) error {
 		for i, p := range r.prompts {
 			prompts[i] = p.ids
 			if p.ids == nil {
-				prompts[i] = s.engine.Tokenize(p.text, true, true)
+				prompts[i] = s.engine.Tokenize(p.text, r.addSpecial, true)
 			}
 			if !r.echo {
 				continue

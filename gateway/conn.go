@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -39,13 +40,20 @@ func newListener(ln net.Listener, limit int, flush time.Duration, memory *budget
 }
 
 // Accept returns the next connection. One too many is told so and closed here:
-// fasthttp's own refusal is plain text.
+// fasthttp's own refusal is plain text. Errors that pass are waited out: fasthttp
+// would stop serving for want of a file descriptor.
 func (l *listener) Accept() (net.Conn, error) {
-	for {
+	for pause := acceptPause; ; {
 		nc, err := l.Listener.Accept()
+		if passing(err) {
+			time.Sleep(pause)
+			pause = min(2*pause, acceptPauseMax)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
+		pause = acceptPause
 		c := &conn{Conn: nc, l: l}
 		l.mu.Lock()
 		full := len(l.conns) >= l.limit
@@ -59,6 +67,23 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		refuse(nc)
 	}
+}
+
+// The pauses of net/http, which faces the same choice.
+const (
+	acceptPause    = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+)
+
+// passing reports whether an error of accept says nothing about the listener: a
+// connection that went before it was taken, or a shortage.
+func passing(err error) bool {
+	for _, e := range []syscall.Errno{syscall.ECONNABORTED, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // refuse answers a connection above the limit. The answer fits any socket

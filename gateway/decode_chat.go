@@ -47,6 +47,7 @@ func decodeChat(body []byte, l *Limits, vocab int) (*chatRequest, *apiError) {
 	if r.sampling.TopLogprobs > 0 && !r.sampling.Logprobs {
 		o.fail(errorf(kindInvalidValue, "top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true."))
 	}
+	o.drop("add_special_tokens") // the template writes them
 	r.ignored = o.rest()
 	return r, o.err
 }

@@ -9,8 +9,9 @@ import (
 // completionRequest is a decoded request for a plain completion.
 type completionRequest struct {
 	params
-	prompts []textPrompt // at least one
-	echo    bool
+	prompts    []textPrompt // at least one
+	addSpecial bool         // around text prompts
+	echo       bool
 }
 
 // textPrompt is a prompt in text or in token ids.
@@ -34,6 +35,7 @@ func decodeCompletion(body []byte, l *Limits, vocab int) (*completionRequest, *a
 	} else {
 		r.prompts = decodePrompts(o, raw, l, vocab)
 	}
+	r.addSpecial = o.boolean("add_special_tokens", true)
 	r.params = decodeParams(o, l, vocab)
 	r.maxTokens = int(o.integer("max_tokens", 1, math.MaxInt32, defaultCompletionTokens))
 	r.checkLengths(o)

@@ -61,6 +61,9 @@ type fakeEngine struct {
 	last []runtime.Request // the first few
 }
 
+// someToken is the token of those who do not look at it.
+var someToken = []runtime.Token{{}}
+
 // ending is how the engine saw a request's context end.
 type ending struct {
 	cause error
@@ -202,10 +205,13 @@ func (f *fakeEngine) run(ctx context.Context, r runtime.Request, ch chan<- runti
 		if r.MaxTokens > 0 && r.MaxTokens < n {
 			n, reason = r.MaxTokens, runtime.ReasonLength
 		}
+		pause := time.NewTimer(f.gap)
+		defer pause.Stop()
 		for i := range n {
 			if i > 0 && f.gap > 0 {
+				pause.Reset(f.gap)
 				select {
-				case <-time.After(f.gap):
+				case <-pause.C:
 				case <-ctx.Done():
 					return runtime.ReasonCancelled
 				}
@@ -214,12 +220,16 @@ func (f *fakeEngine) run(ctx context.Context, r runtime.Request, ch chan<- runti
 			if f.text != nil {
 				text = f.text(i)
 			}
-			tok := runtime.Token{ID: int32(i), Bytes: []byte(text), Logprob: -.5}
-			for k := range r.Sampling.TopLogprobs {
-				tok.Top = append(tok.Top, runtime.TokenLogprob{ID: int32(k), Bytes: []byte{byte('a' + k)}, Logprob: -float32(k)})
+			tokens := someToken
+			if r.Sampling.Logprobs {
+				tok := runtime.Token{ID: int32(i), Bytes: []byte(text), Logprob: -.5}
+				for k := range r.Sampling.TopLogprobs {
+					tok.Top = append(tok.Top, runtime.TokenLogprob{ID: int32(k), Bytes: []byte{byte('a' + k)}, Logprob: -float32(k)})
+				}
+				tokens = []runtime.Token{tok}
 			}
 			usage.CompletionTokens++
-			if !send(runtime.Event{Kind: runtime.EventText, Text: strings.ToValidUTF8(text, ""), Tokens: []runtime.Token{tok}}) {
+			if !send(runtime.Event{Kind: runtime.EventText, Text: strings.ToValidUTF8(text, ""), Tokens: tokens}) {
 				return runtime.ReasonCancelled
 			}
 		}

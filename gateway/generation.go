@@ -50,6 +50,7 @@ type choiceEvent struct {
 // (the same one, in fasthttp).
 type generation struct {
 	s      *Server
+	id     string // the request's, for the log
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	watch  *peerWatch
@@ -73,7 +74,7 @@ func (s *Server) open(ctx *fasthttp.RequestCtx, t *ticket) (*generation, *apiErr
 	if e := s.enter(); e != nil {
 		return nil, e
 	}
-	g := &generation{s: s, ticket: t}
+	g := &generation{s: s, ticket: t, id: string(ctx.Response.Header.Peek(headerRequestID))}
 	g.ctx, g.cancel = context.WithCancelCause(s.base)
 	g.watch = &peerWatch{}
 	if c, ok := ctx.Conn().(*conn); ok {
@@ -220,7 +221,7 @@ func (g *generation) failure(ev *choiceEvent) *apiError {
 	}
 	e, internal := asAPIError(ev.Err)
 	if internal {
-		g.s.log.Error("the engine failed", "error", ev.Err)
+		g.s.log.Error("the engine failed", "request", g.id, "error", ev.Err)
 	}
 	return e
 }

@@ -12,7 +12,6 @@ var ignoredFields = []string{
 	"user", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 	"safety_identifier", "verbosity", "moderation", "parallel_tool_calls", "reasoning_effort", "session_id",
 	"cache_salt", "cache_prompt", "priority", "skip_special_tokens", "spaces_between_special_tokens",
-	"add_special_tokens",
 }
 
 // refusal is a field that changes the answer in a way this server cannot, with

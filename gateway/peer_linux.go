@@ -70,8 +70,12 @@ func (w *peerWatcher) run() {
 		var n int
 		var pollErr error
 		err := w.raw.Read(func(fd uintptr) bool {
-			n, pollErr = unix.EpollWait(int(fd), events, 0)
-			return n > 0 || (pollErr != nil && !errors.Is(pollErr, unix.EINTR))
+			for {
+				n, pollErr = unix.EpollWait(int(fd), events, 0)
+				if !errors.Is(pollErr, unix.EINTR) {
+					return n > 0 || pollErr != nil
+				}
+			}
 		})
 		if err != nil || pollErr != nil {
 			return // closed

@@ -98,7 +98,7 @@ func (st *sseStream) Read(p []byte) (n int, err error) {
 		// fasthttp would survive the panic too, but the client would not learn
 		// what happened.
 		if r := recover(); r != nil {
-			st.g.s.log.Error("panic in a stream", "panic", r, "stack", string(debug.Stack()))
+			st.g.s.log.Error("panic in a stream", "request", st.g.id, "panic", r, "stack", string(debug.Stack()))
 			st.buf, st.off = st.buf[:0], 0
 			st.fail(newError(kindInternal))
 			n = copy(p, st.buf)

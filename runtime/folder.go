@@ -18,7 +18,7 @@ func openFolder(path string) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &files{source: dir, sha256: func(context.Context) (string, error) { return "", nil }}
+	f := &files{path: path, source: dir, sha256: func(ctx context.Context) (string, error) { return weights.SHA256(ctx, path) }}
 	if f.model, err = model.FromConfig(dir.Config, dir); err == nil {
 		f.tokenizer, err = tokenizer.FromJSON(dir.Tokenizer, dir.TokenizerConfig, dir.GenerationConfig)
 	}

@@ -73,6 +73,7 @@ func (o *Options) setDefaults() {
 
 // files is a model on disk, opened: its weights and what belongs to them.
 type files struct {
+	path      string
 	source    weights.Source
 	model     *model.Model
 	tokenizer *tokenizer.Tokenizer
@@ -93,7 +94,7 @@ func openFiles(path string) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &files{source: g, sha256: func(ctx context.Context) (string, error) { return weights.SHA256(ctx, path) }}
+	f := &files{path: path, source: g, sha256: func(ctx context.Context) (string, error) { return weights.SHA256(ctx, path) }}
 	if f.model, err = model.FromGGUF(g.Metadata(), g); err == nil {
 		f.tokenizer, err = tokenizer.FromGGUF(g.Metadata())
 	}

@@ -40,7 +40,7 @@ func newStream(ctx context.Context, e *Engine, p *plan.Plan, r Request) (*stream
 	}
 	return &stream{
 		e: e, r: r, seq: seq, cancel: cancel,
-		decoder: e.tokenizer.NewDecoder(true),
+		decoder: e.tokenizer.NewContinuation(true),
 		stop:    newStopMatcher(r.Stop, r.IncludeStop),
 		usage:   Usage{PromptTokens: len(r.Prompt)},
 	}, nil

@@ -14,7 +14,7 @@ type byteLevel struct {
 	// fuse is set. Without it (noToken) such bytes are dropped.
 	unknown int32
 	fuse    bool
-	joined bytePairs
+	joined  bytePairs
 	// whole holds the tokens that a piece may equal before any merging; nil
 	// unless the model says ignore_merges.
 	whole map[string]int32

@@ -60,22 +60,28 @@ func metadata(t testing.TB, name, model, pre string) weights.Metadata {
 	return m
 }
 
-// TestGGUFGivesTheSameIdsAsJSON leaves out the families whose added tokens have
-// flags that GGUF cannot express.
 func TestGGUFGivesTheSameIdsAsJSON(t *testing.T) {
 	tests := []struct{ family, model, pre string }{
 		{"smollm", "gpt2", "smollm"},
 		{"qwen2", "gpt2", "qwen2"},
+		{"llama3", "gpt2", "llama-bpe"},
 		{"spm", "llama", ""},
 	}
 	for _, test := range tests {
 		t.Run(test.family, func(t *testing.T) {
 			fromJSON := family(t, test.family)
-			fromGGUF, err := FromGGUF(metadata(t, test.family, test.model, test.pre))
+			m := metadata(t, test.family, test.model, test.pre)
+			if bos, ok := fromJSON.BOS(); ok {
+				m[ggufPrefix+"bos_token_id"] = uint64(bos)
+			}
+			fromGGUF, err := FromGGUF(m)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, text := range corpus(t) {
+				if test.family == "llama3" && (strings.Contains(text, "<mask>") || strings.Contains(text, "<|user|>") || strings.Contains(text, "wordy")) {
+					continue // their flags cannot be written in GGUF
+				}
 				for _, o := range []EncodeOptions{{}, {AddSpecial: true, ParseSpecial: true}} {
 					want, got := fromJSON.Encode(text, o), fromGGUF.Encode(text, o)
 					if !slices.Equal(got, want) {

@@ -43,7 +43,7 @@ func load(ctx context.Context, isa matmul.ISA, m *model.Model, src weights.Sourc
 	}
 	d := &Device{
 		cfg: m.Config, isa: isa, opts: o,
-		embedding: l.tensor(model.TokenEmbedding, 0),
+		embedding: l.embedding(),
 		outNorm:   l.vector(model.OutputNorm, 0),
 		output:    l.matrix(model.Output, 0),
 		layers:    make([]layer, m.Layers),
@@ -99,6 +99,15 @@ func (l *loader) tensor(r model.Role, i int) weights.Tensor {
 	t, ok := l.src.Tensor(name)
 	if !ok && l.err == nil {
 		l.err = fmt.Errorf("the model file has no tensor %q", name)
+	}
+	return t
+}
+
+// embedding returns the token embedding, which stays in the source's mapping.
+func (l *loader) embedding() weights.Tensor {
+	t := l.tensor(model.TokenEmbedding, 0)
+	if !l.m.TiedEmbeddings {
+		l.loaded(t) // a tied one is counted when it is packed as the output
 	}
 	return t
 }

@@ -30,22 +30,37 @@ func NewDict(n int) *Dict {
 func (d *Dict) Len() int { return len(d.keys) }
 
 // Set sets a text key.
-func (d *Dict) Set(key string, v Value) { d.set(key, key, v) }
+func (d *Dict) Set(key string, v Value) {
+	if i := d.findText(key); i >= 0 {
+		d.values[i] = v
+		return
+	}
+	boxed := Value(key)
+	d.add(boxed, boxed, v)
+}
 
 // Get returns the value of a text key.
 func (d *Dict) Get(key string) (Value, bool) {
-	if d.index == nil {
-		for i, k := range d.keys {
-			if s, ok := k.(string); ok && s == key {
-				return d.values[i], true
-			}
-		}
-		return nil, false
-	}
-	if i, ok := d.index[key]; ok {
+	if i := d.findText(key); i >= 0 {
 		return d.values[i], true
 	}
 	return nil, false
+}
+
+// findText returns the place of a text key, or -1.
+func (d *Dict) findText(key string) int {
+	if d.index != nil {
+		if i, ok := d.index[key]; ok {
+			return i
+		}
+		return -1
+	}
+	for i, k := range d.keys {
+		if s, ok := k.(string); ok && s == key {
+			return i
+		}
+	}
+	return -1
 }
 
 // find returns the place of a key by its hashable form, or -1.
@@ -70,6 +85,11 @@ func (d *Dict) set(key, hashed, v Value) {
 		d.values[i] = v
 		return
 	}
+	d.add(key, hashed, v)
+}
+
+// add appends a key that is not there.
+func (d *Dict) add(key, hashed, v Value) {
 	d.keys, d.values = append(d.keys, key), append(d.values, v)
 	switch {
 	case d.index != nil:

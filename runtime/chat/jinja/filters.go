@@ -2,7 +2,6 @@ package jinja
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -310,16 +309,13 @@ func filterTruncate(st *state, v Value, a *args) (Value, error) {
 	if keep < 0 || leeway < 0 {
 		return nil, errors.New("truncate needs a length of at least the end's, and a leeway of at least 0")
 	}
-	if u, ok := v.(*undefined); ok {
-		return u, nil
+	n, err := length(st, v)
+	if err != nil || n <= limit || n-limit <= leeway {
+		return v, err
 	}
 	s, err := needText(v)
 	if err != nil {
 		return nil, err
-	}
-	n, err := runeCount(st, s)
-	if err != nil || n <= limit || n-limit <= leeway {
-		return v, err
 	}
 	s = s[:runeOffset(s, keep)]
 	if !kill {
@@ -387,7 +383,10 @@ func filterURLEncode(st *state, v Value, a *args) (Value, error) {
 		if err != nil {
 			return "", err
 		}
-		return urlQuote(s, query), st.build(3 * len(s))
+		if err := st.build(3 * len(s)); err != nil {
+			return "", err
+		}
+		return urlQuote(s, query), nil
 	}
 	var pairs []Value
 	switch x := v.(type) {
@@ -437,7 +436,9 @@ func urlQuote(s string, query bool) string {
 		case c == ' ' && query:
 			b.WriteByte('+')
 		default:
-			fmt.Fprintf(&b, "%%%02X", c)
+			b.WriteByte('%')
+			b.WriteByte("0123456789ABCDEF"[c>>4])
+			b.WriteByte("0123456789ABCDEF"[c&15])
 		}
 	}
 	return b.String()

@@ -339,7 +339,7 @@ func filterUnique(_ *state, v Value, a *args) (Value, error) {
 			return false, err
 		}
 		seen[h] = true
-		return true, st.build(2 * valueBytes)
+		return true, st.build(8 * valueBytes) // about what an entry of a map takes
 	}))
 }
 

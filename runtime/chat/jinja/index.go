@@ -190,7 +190,7 @@ func listAttr(l *List, name string) Value {
 			return &List{Items: l.Items}, err
 		}}
 	case "count", "index":
-		return sequenceMethod(name, l.Items)
+		return sequenceMethod(name, l)
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func listAttr(l *List, name string) Value {
 func tupleAttr(t *Tuple, name string) Value {
 	switch name {
 	case "count", "index":
-		return sequenceMethod(name, t.Items)
+		return sequenceMethod(name, t)
 	case "grouper":
 		if t.named {
 			return t.Items[0]
@@ -219,14 +219,20 @@ func rangeAttr(r rangeValue, name string) Value {
 		return r.stop
 	case "step":
 		return r.step
+	case "count", "index":
+		return sequenceMethod(name, r)
 	}
 	return nil
 }
 
-// sequenceMethod is list.count or list.index.
-func sequenceMethod(name string, items []Value) Value {
+// sequenceMethod is the method count or index of a sequence.
+func sequenceMethod(name string, sequence Value) Value {
 	return &function{name, func(st *state, a *args) (Value, error) {
 		v, err := a.positional(name, 1, 1)
+		if err != nil {
+			return nil, err
+		}
+		items, err := st.items(sequence)
 		if err != nil {
 			return nil, err
 		}
@@ -250,9 +256,12 @@ func sequenceMethod(name string, items []Value) Value {
 	}}
 }
 
+// sliceRange is a resolved slice: count items, from first, by apart, before end.
+type sliceRange struct{ first, end, by, count int }
+
 // sliceBounds resolves the bounds of v[start:stop:step] for a length n as Python
-// does: the slice has count items, from first, step apart.
-func sliceBounds(n int, start, stop, step Value) (first, by, count int, err error) {
+// does.
+func sliceBounds(n int, start, stop, step Value) (sliceRange, error) {
 	index := func(v Value, unset int64) (int64, error) {
 		if v == nil || v == Value(None) {
 			return unset, nil
@@ -264,10 +273,10 @@ func sliceBounds(n int, start, stop, step Value) (first, by, count int, err erro
 	}
 	s, err := index(step, 1)
 	if err != nil {
-		return 0, 0, 0, err
+		return sliceRange{}, err
 	}
 	if s == 0 {
-		return 0, 0, 0, errors.New("slice step cannot be zero")
+		return sliceRange{}, errors.New("slice step cannot be zero")
 	}
 	size := int64(n)
 	low, high := int64(0), size // where bounds are cut off
@@ -291,14 +300,14 @@ func sliceBounds(n int, start, stop, step Value) (first, by, count int, err erro
 	}
 	from, err := bound(start, lo)
 	if err != nil {
-		return 0, 0, 0, err
+		return sliceRange{}, err
 	}
 	to, err := bound(stop, hi)
 	if err != nil {
-		return 0, 0, 0, err
+		return sliceRange{}, err
 	}
 	s = min(max(s, -size-1), size+1) // one item then, as with any larger step
-	return int(from), int(s), rangeValue{from, to, s}.len(), nil
+	return sliceRange{int(from), int(to), int(s), rangeValue{from, to, s}.len()}, nil
 }
 
 // slice is v[start:stop:step].
@@ -317,27 +326,26 @@ func slice(st *state, v, start, stop, step Value) (Value, error) {
 		items, err := sliceItems(st, x.Items, start, stop, step)
 		return &Tuple{Items: items}, err
 	case rangeValue:
-		first, by, count, err := sliceBounds(x.len(), start, stop, step)
-		from := x.start + int64(first)*x.step
-		return rangeValue{from, from + int64(count*by)*x.step, int64(by) * x.step}, err
+		r, err := sliceBounds(x.len(), start, stop, step)
+		return rangeValue{x.start + int64(r.first)*x.step, x.start + int64(r.end)*x.step, int64(r.by) * x.step}, err
 	}
 	return nil, fmt.Errorf("'%s' object cannot be sliced", typeName(v))
 }
 
 func sliceItems(st *state, items []Value, start, stop, step Value) ([]Value, error) {
-	first, by, count, err := sliceBounds(len(items), start, stop, step)
+	r, err := sliceBounds(len(items), start, stop, step)
 	if err != nil {
 		return nil, err
 	}
-	if by == 1 {
-		return items[first : first+count : first+count], nil // shared: lists do not change
+	if r.by == 1 {
+		return items[r.first : r.first+r.count : r.first+r.count], nil // shared: lists do not change
 	}
-	if err := st.build(count * valueBytes); err != nil {
+	if err := st.build(r.count * valueBytes); err != nil {
 		return nil, err
 	}
-	out := make([]Value, count)
+	out := make([]Value, r.count)
 	for i := range out {
-		out[i] = items[first+i*by]
+		out[i] = items[r.first+i*r.by]
 	}
 	return out, nil
 }
@@ -347,23 +355,23 @@ func sliceText(st *state, s string, start, stop, step Value) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	first, by, count, err := sliceBounds(n, start, stop, step)
+	r, err := sliceBounds(n, start, stop, step)
 	switch {
-	case err != nil || count == 0:
+	case err != nil || r.count == 0:
 		return "", err
-	case by == 1 && n == len(s):
-		return s[first : first+count], nil
-	case by == 1:
-		s = s[runeOffset(s, first):]
-		return s[:runeOffset(s, count)], nil
+	case r.by == 1 && n == len(s):
+		return s[r.first : r.first+r.count], nil
+	case r.by == 1:
+		s = s[runeOffset(s, r.first):]
+		return s[:runeOffset(s, r.count)], nil
 	}
 	if err := st.build(4*n + len(s)); err != nil {
 		return "", err
 	}
-	r := []rune(s)
-	out := make([]rune, count)
+	runes := []rune(s)
+	out := make([]rune, r.count)
 	for i := range out {
-		out[i] = r[first+i*by]
+		out[i] = runes[r.first+i*r.by]
 	}
 	return string(out), nil
 }

@@ -50,8 +50,8 @@ type Limits struct {
 	Depth int
 }
 
-// DefaultLimits allow about half a second of work. They are two orders of
-// magnitude above what a conversation of a megabyte needs.
+// DefaultLimits stop a hostile template within seconds. A conversation of a
+// thousand turns and a megabyte needs a hundredth of them.
 var DefaultLimits = Limits{Steps: 10_000_000, Bytes: 256 << 20, Output: 32 << 20, Depth: 200}
 
 func (l Limits) withDefaults() Limits {

@@ -1,7 +1,6 @@
 package jinja
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,13 +22,14 @@ func ParseJSON(data []byte) (Value, error) {
 			return nil, err
 		}
 	}
-	d := jsonDecoder{data: data}
+	d := jsonDecoder{data: string(data)}
 	return d.value(0)
 }
 
-// jsonDecoder reads JSON that is known to be valid.
+// jsonDecoder reads JSON that is known to be valid. Plain strings share the
+// memory of data.
 type jsonDecoder struct {
-	data []byte
+	data string
 	pos  int
 }
 
@@ -125,14 +125,12 @@ func (d *jsonDecoder) str() (string, error) {
 		d.pos++
 	}
 	d.pos++
-	if plain {
-		return string(d.data[start+1 : d.pos-1]), nil
-	}
-	if raw := d.data[start+1 : d.pos-1]; bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		return string(raw), nil
+	raw := d.data[start+1 : d.pos-1]
+	if plain || strings.IndexByte(raw, '\\') < 0 && utf8.ValidString(raw) {
+		return raw, nil
 	}
 	var s string
-	err := json.Unmarshal(d.data[start:d.pos], &s)
+	err := json.Unmarshal([]byte(d.data[start:d.pos]), &s)
 	return s, err
 }
 
@@ -149,7 +147,7 @@ func (d *jsonDecoder) number() (Value, error) {
 		}
 		break
 	}
-	s := string(d.data[start:d.pos])
+	s := d.data[start:d.pos]
 	if !float {
 		if n, ok := parseInt(s, 10); ok {
 			return n, nil

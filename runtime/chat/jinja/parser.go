@@ -9,7 +9,7 @@ import (
 // maxDepth bounds how deep statements, brackets and operators nest, and
 // maxChain how many operators may follow one another on a level.
 const (
-	maxDepth = 200
+	maxDepth = 400
 	maxChain = 2000
 )
 

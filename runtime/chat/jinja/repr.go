@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // str is Python's str(): what {{ v }} prints.
@@ -194,12 +195,10 @@ func (p *printer) quote(s string) error {
 			p.b = append(p.b, `\r`...)
 		case r == '\t':
 			p.b = append(p.b, `\t`...)
-		case r < ' ' || r == 0x7f:
-			p.b = fmt.Appendf(p.b, `\x%02x`, r)
-		case r < 0x7f || unicode.IsPrint(r):
-			p.b = append(p.b, string(r)...)
+		case r >= ' ' && r < 0x7f || r > 0xff && unicode.IsPrint(r) || r > 0xa0 && r != 0xad && r <= 0xff:
+			p.b = utf8.AppendRune(p.b, r)
 		case r <= 0xff:
-			p.b = fmt.Appendf(p.b, `\x%02x`, r)
+			p.b = append(p.b, '\\', 'x', hexDigits[r>>4], hexDigits[r&15])
 		case r <= 0xffff:
 			p.b = fmt.Appendf(p.b, `\u%04x`, r)
 		default:

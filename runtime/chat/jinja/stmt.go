@@ -76,6 +76,15 @@ func (st *state) output(v Value) error {
 	return st.write(text)
 }
 
+// outputText writes the result of a filter or call block, which has to be text.
+func (st *state) outputText(v Value) error {
+	s, err := needText(v)
+	if err != nil {
+		return err
+	}
+	return st.write(s)
+}
+
 // target is what a value is assigned to: a variable, an attribute of a
 // namespace, or a tuple of targets.
 type target struct {
@@ -234,7 +243,7 @@ func (s *filterStmt) exec(st *state) (control, error) {
 		if err != nil {
 			return err
 		}
-		return st.output(v)
+		return st.outputText(v)
 	})
 	return c, at(s.line, err)
 }
@@ -413,7 +422,7 @@ func (s *callStmt) exec(st *state) (control, error) {
 	if err != nil {
 		return 0, at(s.line, err)
 	}
-	return 0, at(s.line, st.output(v))
+	return 0, at(s.line, st.outputText(v))
 }
 
 // withStmt is {% with a = e, ... %}: the values do not see the new variables.

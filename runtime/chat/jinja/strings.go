@@ -206,7 +206,7 @@ func part(st *state, s string, a []Value) (sub string, before int, ok bool, err 
 	if err != nil {
 		return "", 0, false, err
 	}
-	first, _, count, err := sliceBounds(n, a[0], a[1], nil)
+	r, err := sliceBounds(n, a[0], a[1], nil)
 	if err != nil {
 		return "", 0, false, err
 	}
@@ -217,12 +217,12 @@ func part(st *state, s string, a []Value) (sub string, before int, ok bool, err 
 		if end < 0 {
 			end += int64(n)
 		}
-		if int64(first) > max(end, 0) {
+		if int64(r.first) > max(end, 0) {
 			return "", 0, false, nil
 		}
 	}
-	s = s[runeOffset(s, first):]
-	return s[:runeOffset(s, count)], first, true, nil
+	s = s[runeOffset(s, r.first):]
+	return s[:runeOffset(s, r.count)], r.first, true, nil
 }
 
 func affix(has func(s, part string) bool) func(*state, string, []Value) (Value, error) {

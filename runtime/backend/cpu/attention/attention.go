@@ -142,7 +142,7 @@ func (a *Attention) plan() {
 	// Tiles that are a large part of a worker's share are split, lest the others
 	// wait at the end; not further than needed, since the first page of a task
 	// comes without being prefetched.
-	most := total / (tasksPerWorker * len(a.workers))
+	most := max(total/(tasksPerWorker*len(a.workers)), 1)
 	partials := 0
 	for i := range a.tiles {
 		t := &a.tiles[i]
@@ -150,7 +150,7 @@ func (a *Attention) plan() {
 		runs := t.runs()
 		parts := 1
 		if cost := t.pages(0, t.lastRun()) * rows; len(a.workers) > 1 && cost > most {
-			parts = min((cost+most-1)/max(most, 1), runs)
+			parts = min((cost+most-1)/most, runs)
 		}
 		if parts > 1 {
 			t.partial, t.left = partials, int32(parts)

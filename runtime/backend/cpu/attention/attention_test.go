@@ -43,6 +43,9 @@ func TestMatchesReference(t *testing.T) {
 			{4, 2, 80, backend.KVF16, 200}, {4, 2, 96, backend.KVBF16, 200}, {4, 1, 128, backend.KVF16, 200},
 			{4, 2, 256, backend.KVF16, 200}, {2, 1, 512, backend.KVF16, 100},
 		} {
+			if testing.Short() && c.tokens > 300 {
+				continue
+			}
 			t.Run(fmt.Sprintf("%v/%+v", isa, c), func(t *testing.T) {
 				s := newSequence(config(c.heads, c.kvHeads, c.headDim, c.kv, isa), c.tokens, mixedRules, 1)
 				checkReference(t, s, s.prefill(t, pool, 512), someRows(c.tokens)...)
