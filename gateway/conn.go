@@ -120,9 +120,11 @@ type conn struct {
 	closed atomic.Bool
 	linger atomic.Bool // set by a response that refuses a body still on its way
 
-	// What has been read since the last request and is counted in l.memory. Only
-	// the connection's goroutine touches them.
-	received, reserved int64
+	// received is what has been read since the last request; only the connection's
+	// goroutine touches it. reserved is what of it is counted in l.memory; Close
+	// gives it back from wherever it is called.
+	received int64
+	reserved atomic.Int64
 }
 
 // errBodyMemory fails a read when all bodies together are too large.
@@ -142,21 +144,28 @@ const bodyStep = 64 << 10
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.received += int64(n)
-	for c.received-c.reserved > bodyStep {
+	for c.received-c.reserved.Load() > bodyStep {
 		if c.l.memory.left.Add(-bodyStep) < 0 {
 			c.l.memory.left.Add(bodyStep)
 			return 0, errBodyMemory
 		}
-		c.reserved += bodyStep
+		c.reserved.Add(bodyStep)
+		if c.closed.Load() {
+			c.giveBack() // Close may have been just before
+			return 0, net.ErrClosed
+		}
 	}
 	return n, err
 }
 
-// releaseBody says that the present request's body is no longer held.
+// releaseBody says that the present request's body is no longer held. Only the
+// connection's goroutine calls it.
 func (c *conn) releaseBody() {
-	c.l.memory.left.Add(c.reserved)
-	c.received, c.reserved = 0, 0
+	c.received = 0
+	c.giveBack()
 }
+
+func (c *conn) giveBack() { c.l.memory.left.Add(c.reserved.Swap(0)) }
 
 // Write writes p and fails when the client takes less than writePiece bytes
 // within the flush deadline.
@@ -175,11 +184,13 @@ func (c *conn) Write(p []byte) (n int, err error) {
 }
 
 // Close closes the connection, after lingering if the last response asked for it.
+// fasthttp calls it from the connection's goroutine and, for idle connections,
+// from that of Shutdown.
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
-	c.releaseBody()
+	c.giveBack()
 	c.l.mu.Lock()
 	delete(c.l.conns, c)
 	c.l.mu.Unlock()

@@ -163,7 +163,6 @@ func TestHTTP10ClientsGetTheirAnswer(t *testing.T) {
 		if !strings.Contains(status, " 200 ") || !strings.Contains(string(got), "w4 ") {
 			t.Errorf("stream %s: %q", stream, raw)
 		}
-		t.Logf("%q", raw)
 	}
 }
 

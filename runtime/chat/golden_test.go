@@ -66,8 +66,12 @@ func readGolden(t testing.TB) goldenFile {
 	return g
 }
 
+// readTemplate returns a template of the test data, or a known one.
 func readTemplate(t testing.TB, name string) string {
 	t.Helper()
+	if source, ok := Known(name); ok {
+		return source
+	}
 	b, err := os.ReadFile(filepath.Join("testdata", "templates", name))
 	if err != nil {
 		t.Fatal(err)

@@ -15,33 +15,32 @@ import (
 	"strings"
 
 	"github.com/moaserve/moaserve/runtime/backend"
-	"github.com/moaserve/moaserve/runtime/backend/cpu/matmul"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/model"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
 // New returns the CPU backend with the best instruction set of this processor.
 // The environment variable MOASERVE_CPU_ISA (generic, avx2, avx512) overrides it.
-func New() backend.Backend { return cpuBackend{isa: chooseISA(os.Getenv("MOASERVE_CPU_ISA"))} }
+func New() backend.Backend { return cpuBackend{set: chooseISA(os.Getenv("MOASERVE_CPU_ISA"))} }
 
 // NewWithISA returns the CPU backend with a given instruction set, which this
 // processor must have.
-func NewWithISA(isa matmul.ISA) backend.Backend { return cpuBackend{isa: isa} }
+func NewWithISA(set isa.ISA) backend.Backend { return cpuBackend{set: set.Resolve()} }
 
 // cpuBackend implements backend.Backend.
-type cpuBackend struct{ isa matmul.ISA }
+type cpuBackend struct{ set isa.ISA }
 
 var _ backend.Backend = cpuBackend{}
 
 // chooseISA never chooses what the processor lacks.
-func chooseISA(name string) matmul.ISA {
-	best := matmul.Detect()
-	for isa := matmul.Generic; isa < best; isa++ {
-		if strings.EqualFold(isa.String(), name) {
-			return isa
+func chooseISA(name string) isa.ISA {
+	for _, set := range isa.All() {
+		if strings.EqualFold(set.String(), name) {
+			return set
 		}
 	}
-	return best
+	return isa.Auto.Resolve()
 }
 
 // Name returns "cpu".
@@ -56,5 +55,5 @@ func (b cpuBackend) Load(ctx context.Context, m *model.Model, src weights.Source
 	if o.MaxBatchTokens <= 0 || o.MaxSequences <= 0 {
 		return nil, fmt.Errorf("cpu: MaxBatchTokens is %d and MaxSequences %d; both must be positive", o.MaxBatchTokens, o.MaxSequences)
 	}
-	return load(ctx, b.isa, m, src, o)
+	return load(ctx, b.set, m, src, o)
 }

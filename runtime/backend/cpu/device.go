@@ -6,6 +6,7 @@ import (
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/attention"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/matmul"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/workers"
@@ -16,7 +17,7 @@ import (
 // Device is a model loaded for the CPU. It implements backend.Device.
 type Device struct {
 	cfg  model.Config
-	isa  matmul.ISA
+	isa  isa.ISA
 	opts backend.Options
 
 	embedding weights.Tensor // [Vocab, Hidden], in the source's mapping

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/attention"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/matmul"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/workers"
@@ -25,7 +26,7 @@ type layer struct {
 
 // loader packs tensors and keeps the first error.
 type loader struct {
-	isa  matmul.ISA
+	set  isa.ISA
 	m    *model.Model
 	src  weights.Source
 	o    backend.Options
@@ -34,15 +35,15 @@ type loader struct {
 	err  error
 }
 
-func load(ctx context.Context, isa matmul.ISA, m *model.Model, src weights.Source, o backend.Options) (*Device, error) {
-	l := &loader{isa: isa, m: m, src: src, o: o}
+func load(ctx context.Context, set isa.ISA, m *model.Model, src weights.Source, o backend.Options) (*Device, error) {
+	l := &loader{set: set, m: m, src: src, o: o}
 	for _, name := range src.Names() {
 		if t, ok := src.Tensor(name); ok {
 			l.size += int64(len(t.Data))
 		}
 	}
 	d := &Device{
-		cfg: m.Config, isa: isa, opts: o,
+		cfg: m.Config, isa: set, opts: o,
 		embedding: l.embedding(),
 		outNorm:   l.vector(model.OutputNorm, 0),
 		output:    l.matrix(model.Output, 0),
@@ -60,14 +61,14 @@ func load(ctx context.Context, isa matmul.ISA, m *model.Model, src weights.Sourc
 	if l.err != nil {
 		return nil, fmt.Errorf("cpu: %w", l.err)
 	}
-	d.ops = vec.For(vecISA(isa))
+	d.ops = vec.For(set)
 	var err error
 	if d.rope, err = d.ops.NewRope(m.Rope, m.HeadDim); err != nil {
 		return nil, fmt.Errorf("cpu: %w", err)
 	}
 	d.kv = attention.Config{
 		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim, KV: o.KV,
-		Scale: float32(1 / math.Sqrt(float64(m.HeadDim))), ISA: vecISA(isa),
+		Scale: float32(1 / math.Sqrt(float64(m.HeadDim))), ISA: set,
 	}
 	if err := d.kv.Validate(); err != nil {
 		return nil, fmt.Errorf("cpu: %w", err)
@@ -118,7 +119,7 @@ func (l *loader) matrix(r model.Role, i int) *matmul.Matrix {
 	if l.err != nil {
 		return nil
 	}
-	m, err := matmul.Pack(t, l.isa)
+	m, err := matmul.Pack(t, l.set)
 	if err != nil {
 		l.err = fmt.Errorf("packing tensor %q: %w", t.Name, err)
 		return nil

@@ -189,6 +189,9 @@ func intOp(op string, a, b int64) (Value, error) {
 		if b == 0 {
 			return nil, errZero
 		}
+		if a == 0 {
+			return floatOp(op, 0, float64(b)) // the sign of the zero
+		}
 		f, _ := new(big.Rat).SetFrac(big.NewInt(a), big.NewInt(b)).Float64()
 		return f, nil
 	case "//", "%":

@@ -181,7 +181,7 @@ func hashable(v Value, depth int) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			s := ""
+			var s string
 			switch h.(type) {
 			case string, tupleKey, bigKey, int64, float64, NoneType, rangeValue:
 				s = fmt.Sprintf("%T:%v", h, h)

@@ -58,6 +58,9 @@ func filterRound(_ *state, v Value, a *args) (Value, error) {
 		if n, ok := isInt(v); ok {
 			return roundInt(n, precision)
 		}
+		if n, ok := v.(*big.Int); ok && precision >= 0 {
+			return n, nil
+		}
 		return roundFloat(x, precision), nil
 	case "ceil", "floor":
 		f := math.Ceil
@@ -229,7 +232,9 @@ func pythonFloat(s string) (float64, bool) {
 		return 0, false
 	}
 	switch strings.ToLower(strings.TrimLeft(s, "+-")) {
-	case "inf", "infinity", "nan":
+	case "nan":
+		return math.NaN(), true
+	case "inf", "infinity":
 	default:
 		for i := range len(s) {
 			if !isDecimal(s[i]) && strings.IndexByte("+-.eE", s[i]) < 0 {

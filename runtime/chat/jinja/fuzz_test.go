@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,7 +42,8 @@ func FuzzRender(f *testing.F) {
 	f.Fuzz(func(t *testing.T, source string) {
 		tmpl, err := Parse(source)
 		if err != nil {
-			if e, ok := err.(*Error); !ok || e.Line < 1 {
+			var e *Error
+			if !errors.As(err, &e) || e.Line < 1 {
 				t.Fatalf("Parse: %v has no line", err)
 			}
 			return

@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ func testVars(t testing.TB, data []byte) *Dict {
 		t.Fatal(err)
 	}
 	vars := v.(*Dict)
+	vars.Set("inf", math.Inf(1))
+	vars.Set("nan", math.NaN())
 	vars.Set("raise_exception", Func("raise_exception", []string{"message"}, func(a []Value) (Value, error) {
 		s, err := Str(a[0])
 		if err != nil {

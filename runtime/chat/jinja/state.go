@@ -131,15 +131,6 @@ func (st *state) build(n int) error {
 // valueBytes is the size of a Value in a list.
 const valueBytes = 16
 
-// list makes a list of items that the caller counted or that come one by one
-// from an iterator.
-func (st *state) list(items []Value) (Value, error) {
-	if err := st.build(len(items) * valueBytes); err != nil {
-		return nil, err
-	}
-	return &List{Items: items}, nil
-}
-
 // text makes a string value.
 func (st *state) text(s string) (Value, error) {
 	if err := st.build(len(s)); err != nil {

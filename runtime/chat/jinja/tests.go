@@ -3,7 +3,6 @@ package jinja
 import (
 	"fmt"
 	"math/big"
-	"unicode"
 )
 
 // test is a function behind is.
@@ -34,8 +33,8 @@ func init() {
 		"iterable":    plainTest(func(v Value) bool { _, err := iterate(v); _, loop := v.(*loopContext); return err == nil || loop }),
 		"callable":    plainTest(isCallable),
 		"escaped":     plainTest(func(v Value) bool { _, ok := v.(Markup); return ok }),
-		"lower":       caseTest(unicode.IsLower, unicode.IsUpper),
-		"upper":       caseTest(unicode.IsUpper, unicode.IsLower),
+		"lower":       caseTest(isLower, isUpper),
+		"upper":       caseTest(isUpper, isLower),
 		"sameas":      testSameAs,
 		"in":          testIn,
 	}

@@ -95,10 +95,14 @@ func capitalize(s string) string {
 	return titleRune(r) + toLower(s[n:])
 }
 
-// isCased says that a letter has a case.
-func isCased(r rune) bool {
-	return unicode.IsUpper(r) || unicode.IsLower(r) || unicode.IsTitle(r)
-}
+// isUpper and isLower are Unicode's properties Uppercase and Lowercase, which
+// cover more than letters: Roman numerals and circled letters, for instance.
+func isUpper(r rune) bool { return unicode.IsUpper(r) || unicode.Is(unicode.Other_Uppercase, r) }
+
+func isLower(r rune) bool { return unicode.IsLower(r) || unicode.Is(unicode.Other_Lowercase, r) }
+
+// isCased says that a character has a case.
+func isCased(r rune) bool { return isUpper(r) || isLower(r) || unicode.IsTitle(r) }
 
 // titleCase is str.title(): the first letter of each run of cased letters.
 func titleCase(s string) string {
@@ -124,9 +128,9 @@ func swapCase(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		switch {
-		case unicode.IsUpper(r):
+		case isUpper(r):
 			b.WriteString(toLower(string(r)))
-		case unicode.IsLower(r):
+		case isLower(r):
 			b.WriteString(toUpper(string(r)))
 		default:
 			b.WriteRune(r)
@@ -140,12 +144,12 @@ func isTitled(s string) bool {
 	cased, prev := false, false
 	for _, r := range s {
 		switch {
-		case unicode.IsUpper(r) || unicode.IsTitle(r):
+		case isUpper(r) || unicode.IsTitle(r):
 			if prev {
 				return false
 			}
 			cased, prev = true, true
-		case unicode.IsLower(r):
+		case isLower(r):
 			if !prev {
 				return false
 			}

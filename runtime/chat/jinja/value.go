@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 )
@@ -36,7 +37,7 @@ type Tuple struct {
 	named bool
 }
 
-// Undefined is the value of what does not exist. It prints as nothing, is false
+// undefined is the value of what does not exist. It prints as nothing, is false
 // and empty, and fails in any other use.
 type undefined struct {
 	hint string // the whole message, or
@@ -50,7 +51,7 @@ func (u *undefined) error() error {
 	case u.err != nil:
 		return u.err
 	case u.hint != "":
-		return fmt.Errorf("%s", u.hint)
+		return errors.New(u.hint)
 	case u.of == nil:
 		return fmt.Errorf("'%s' is undefined", u.name)
 	}
@@ -114,7 +115,7 @@ func Func(name string, params []string, f func(args []Value) (Value, error)) Val
 
 // typeName is Python's name of a value's type, for error messages.
 func typeName(v Value) string {
-	switch v.(type) {
+	switch v := v.(type) {
 	case NoneType:
 		return "NoneType"
 	case bool:
@@ -140,7 +141,7 @@ func typeName(v Value) string {
 	case rangeValue:
 		return "range"
 	case dictView:
-		return "dict_" + v.(dictView).kind
+		return "dict_" + v.kind
 	case *generator:
 		return "generator"
 	case *macro:

@@ -1,9 +1,11 @@
-"""Renders templates/*.jinja for a set of conversations as transformers does and
-writes golden.json.gz: {"inputs": [...], "cases": [[template, input, text or null]]}."""
+"""Renders templates/*.jinja, and the templates of known.go, for a set of
+conversations as transformers does and writes golden.json.gz:
+{"inputs": [...], "cases": [[template, input, text or null]]}."""
 
 import gzip
 import json
 import pathlib
+import re
 import sys
 
 here = pathlib.Path(__file__).parent
@@ -114,12 +116,21 @@ INPUTS = [
 ]
 
 
+def templates():
+    """Yields names and sources."""
+    go = (here.parent / "known.go").read_text(encoding="utf-8")
+    text_of = re.search(r"const textOf = `([^`]*)`", go)[1]
+    for name, body in re.findall(r"(\w+) = textOf \+ `([^`]*)`", go):
+        yield name.lower(), text_of + body
+    for path in sorted((here / "templates").glob("*.jinja")):
+        yield path.name, path.read_bytes().decode("utf-8")
+
+
 def main():
     env = reference.environment()
     special = {"bos_token": "<s>", "eos_token": "</s>"}
     cases = []
-    for path in sorted((here / "templates").glob("*.jinja")):
-        source = path.read_bytes().decode("utf-8")
+    for name, source in templates():
         for i, given in enumerate(INPUTS):
             variables = {
                 "messages": given["messages"],
@@ -129,7 +140,7 @@ def main():
                 **special,
                 **given.get("kwargs", {}),
             }
-            cases.append([path.name, i, reference.render(env, source, variables)])
+            cases.append([name, i, reference.render(env, source, variables)])
     data = json.dumps({"inputs": INPUTS, "cases": cases}, ensure_ascii=False).encode("utf-8")
     with open(here / "golden.json.gz", "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
         z.write(data)

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/moaserve/moaserve/runtime/backend"
-	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
 
@@ -26,7 +26,7 @@ func someRows(tokens int) []int {
 }
 
 func TestMatchesReference(t *testing.T) {
-	for _, isa := range variants() {
+	for _, set := range variants() {
 		pool := newPool(t, 2)
 		for _, c := range []struct {
 			heads, kvHeads, headDim int
@@ -46,8 +46,8 @@ func TestMatchesReference(t *testing.T) {
 			if testing.Short() && c.tokens > 300 {
 				continue
 			}
-			t.Run(fmt.Sprintf("%v/%+v", isa, c), func(t *testing.T) {
-				s := newSequence(config(c.heads, c.kvHeads, c.headDim, c.kv, isa), c.tokens, mixedRules, 1)
+			t.Run(fmt.Sprintf("%v/%+v", set, c), func(t *testing.T) {
+				s := newSequence(config(c.heads, c.kvHeads, c.headDim, c.kv, set), c.tokens, mixedRules, 1)
 				checkReference(t, s, s.prefill(t, pool, 512), someRows(c.tokens)...)
 			})
 		}
@@ -58,13 +58,13 @@ func TestMatchesReferenceOnALongPrompt(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long")
 	}
-	for _, isa := range variants() {
-		t.Run(isa.String(), func(t *testing.T) {
+	for _, set := range variants() {
+		t.Run(set.String(), func(t *testing.T) {
 			tokens := 8192
-			if isa == vec.Generic {
+			if set == isa.Generic {
 				tokens = 2500 // plain Go takes seconds for more
 			}
-			s := newSequence(config(6, 3, 16, backend.KVF16, isa), tokens, mixedRules, 2)
+			s := newSequence(config(6, 3, 16, backend.KVF16, set), tokens, mixedRules, 2)
 			checkReference(t, s, s.prefill(t, newPool(t, 2), 1000), 0, 63, 64, 1023, 1024, tokens/2, tokens-65, tokens-1)
 		})
 	}

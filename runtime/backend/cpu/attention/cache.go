@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
@@ -23,7 +24,7 @@ type Config struct {
 	HeadDim int // a multiple of 8, at most 512
 	Scale   float32
 	KV      backend.KVType
-	ISA     vec.ISA // Auto picks the best available
+	ISA     isa.ISA // Auto picks the best available
 }
 
 // Validate reports what cannot be run; errors.Is finds backend.ErrNotSupported.

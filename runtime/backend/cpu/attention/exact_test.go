@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/moaserve/moaserve/runtime/backend"
-	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
 
@@ -21,8 +21,8 @@ type exactCase struct {
 	tokens                  int
 }
 
-func (c exactCase) sequence(isa int, seed uint64) *sequence {
-	return newSequence(config(c.heads, c.kvHeads, c.headDim, c.kv, variants()[isa]), c.tokens, mixedRules, seed)
+func (c exactCase) sequence(set int, seed uint64) *sequence {
+	return newSequence(config(c.heads, c.kvHeads, c.headDim, c.kv, variants()[set]), c.tokens, mixedRules, seed)
 }
 
 var exactCases = []exactCase{
@@ -33,13 +33,13 @@ var exactCases = []exactCase{
 }
 
 func forExactCases(t *testing.T, f func(t *testing.T, s *sequence, want []float32)) {
-	for isa, name := range variants() {
+	for set, name := range variants() {
 		for _, c := range exactCases {
-			if c.tokens > 600 && (name == vec.Generic || testing.Short()) || name == vec.Generic && testing.Short() {
+			if c.tokens > 600 && (name == isa.Generic || testing.Short()) || name == isa.Generic && testing.Short() {
 				continue // plain Go takes seconds, and takes the same branches here
 			}
 			t.Run(fmt.Sprintf("%v/%+v", name, c), func(t *testing.T) {
-				s := c.sequence(isa, 4)
+				s := c.sequence(set, 4)
 				f(t, s, s.prefill(t, newPool(t, 1), 1))
 			})
 		}
@@ -76,13 +76,13 @@ func TestDecodeOnAnyNumberOfWorkersGivesTheSameBits(t *testing.T) {
 // Three sequences of different plans and lengths advance together, each by a
 // random number of tokens a step, over one pool of pages with reuse.
 func TestAnyBatchGivesTheSameBits(t *testing.T) {
-	for isa, name := range variants() {
+	for set, name := range variants() {
 		for _, workers := range []int{1, 2, 4} {
-			if name == vec.Generic && (workers != 2 || testing.Short()) {
+			if name == isa.Generic && (workers != 2 || testing.Short()) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%v/%d workers", name, workers), func(t *testing.T) {
-				c := config(9, 3, 64, backend.KVF16, variants()[isa])
+				c := config(9, 3, 64, backend.KVF16, variants()[set])
 				r := rand.New(rand.NewPCG(9, uint64(workers)))
 				pool := newPool(t, workers)
 				sequences := []*sequence{
@@ -136,19 +136,19 @@ func TestAnyBatchGivesTheSameBits(t *testing.T) {
 // another sequence has used before (prefill poisons and recycles), and a call
 // whose rows lie apart in wider matrices.
 func TestDensePlanIsTheDensePath(t *testing.T) {
-	for _, isa := range variants() {
-		c := config(6, 2, 32, backend.KVF16, isa)
+	for _, set := range variants() {
+		c := config(6, 2, 32, backend.KVF16, set)
 		dense := newSequence(c, 700, []plan.Rule{plan.Dense}, 8)
 		wide := newSequence(c, 700, []plan.Rule{{Alpha: 700, Beta: 0.1}, {Alpha: 64, Beta: 1}}, 8)
 		if !sameBits(dense.prefill(t, newPool(t, 2), 100), wide.prefill(t, newPool(t, 2), 1)) {
-			t.Errorf("%v: a span over everything differs from dense", isa)
+			t.Errorf("%v: a span over everything differs from dense", set)
 		}
 	}
 }
 
 func TestStridesLeaveTheGapsAlone(t *testing.T) {
-	for _, isa := range variants() {
-		c := config(4, 2, 24, backend.KVF16, isa)
+	for _, set := range variants() {
+		c := config(4, 2, 24, backend.KVF16, set)
 		s := newSequence(c, 100, mixedRules, 1)
 		want := s.prefill(t, newPool(t, 1), 100)
 		cache, pool := newCache(t, c, pagesFor(&c, 100)), newPool(t, 2)
@@ -168,11 +168,11 @@ func TestStridesLeaveTheGapsAlone(t *testing.T) {
 		for row := range 100 {
 			got := out[row*outStride:][:outStride]
 			if !sameBits(got[:96], want[row*96:][:96]) {
-				t.Fatalf("%v: row %d differs", isa, row)
+				t.Fatalf("%v: row %d differs", set, row)
 			}
 			for _, v := range got[96:] {
 				if v != -1 {
-					t.Fatalf("%v: the gap after row %d was written", isa, row)
+					t.Fatalf("%v: the gap after row %d was written", set, row)
 				}
 			}
 		}
@@ -182,8 +182,8 @@ func TestStridesLeaveTheGapsAlone(t *testing.T) {
 // A later token whose key or value is not a number must not reach an earlier
 // row of the same block, chunk and page.
 func TestLaterTokensNeverReachEarlierRows(t *testing.T) {
-	for _, isa := range variants() {
-		c := config(9, 3, 64, backend.KVF16, isa)
+	for _, set := range variants() {
+		c := config(9, 3, 64, backend.KVF16, set)
 		s := newSequence(c, 200, mixedRules, 1)
 		want := s.prefill(t, newPool(t, 1), 200)
 		nan := float32(math.NaN())
@@ -194,19 +194,19 @@ func TestLaterTokensNeverReachEarlierRows(t *testing.T) {
 		got := s.prefill(t, newPool(t, 2), 200)
 		n := from * c.Heads * c.HeadDim
 		if !sameBits(got[:n], want[:n]) {
-			t.Errorf("%v: NaN at token %d changed an earlier row", isa, from)
+			t.Errorf("%v: NaN at token %d changed an earlier row", set, from)
 		}
 		for i, v := range got[n:] {
 			if v == v {
-				t.Fatalf("%v: NaN was lost at element %d after token %d", isa, i, from)
+				t.Fatalf("%v: NaN was lost at element %d after token %d", set, i, from)
 			}
 		}
 	}
 }
 
 func TestExtremeScoresStayFinite(t *testing.T) {
-	for _, isa := range variants() {
-		c := config(3, 1, 64, backend.KVF16, isa)
+	for _, set := range variants() {
+		c := config(3, 1, 64, backend.KVF16, set)
 		s := newSequence(c, 600, []plan.Rule{plan.Dense}, 1)
 		for i := range s.q {
 			s.q[i] *= 1e4 // scores of some ten thousands: one key takes all
@@ -214,11 +214,11 @@ func TestExtremeScoresStayFinite(t *testing.T) {
 		out := s.prefill(t, newPool(t, 1), 600)
 		for i, v := range out {
 			if !(v < 10 && v > -10) {
-				t.Fatalf("%v: element %d is %v", isa, i, v)
+				t.Fatalf("%v: element %d is %v", set, i, v)
 			}
 		}
 		if !sameBits(out, s.prefill(t, newPool(t, 3), 1)) {
-			t.Errorf("%v: decoding gives other bits", isa)
+			t.Errorf("%v: decoding gives other bits", set)
 		}
 	}
 }

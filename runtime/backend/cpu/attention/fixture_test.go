@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/workers"
 	"github.com/moaserve/moaserve/runtime/plan"
@@ -17,19 +18,19 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // variants are the instruction sets to test on this processor.
-func variants() []vec.ISA {
-	var v []vec.ISA
-	for _, isa := range []vec.ISA{vec.Generic, vec.AVX2, vec.AVX512} {
-		if isa.Available() {
-			v = append(v, isa)
+func variants() []isa.ISA {
+	var v []isa.ISA
+	for _, set := range []isa.ISA{isa.Generic, isa.AVX2, isa.AVX512} {
+		if set.Available() {
+			v = append(v, set)
 		}
 	}
 	return v
 }
 
-func config(heads, kvHeads, headDim int, kv backend.KVType, isa vec.ISA) Config {
+func config(heads, kvHeads, headDim int, kv backend.KVType, set isa.ISA) Config {
 	return Config{
-		Heads: heads, KVHeads: kvHeads, HeadDim: headDim, KV: kv, ISA: isa,
+		Heads: heads, KVHeads: kvHeads, HeadDim: headDim, KV: kv, ISA: set,
 		Scale: float32(1 / math.Sqrt(float64(headDim))),
 	}
 }
@@ -64,7 +65,7 @@ func newSequence(c Config, tokens int, rules []plan.Rule, seed uint64) *sequence
 		v: normal(tokens*c.KVHeads*c.HeadDim, 1),
 	}
 	// What the cache holds, so that the reference starts from the same numbers.
-	ops, half := vec.For(vec.Generic), make([]uint16, len(s.k))
+	ops, half := vec.For(isa.Generic), make([]uint16, len(s.k))
 	for _, x := range [][]float32{s.k, s.v} {
 		if c.KV == backend.KVBF16 {
 			ops.ToBF16(half, x)

@@ -1,14 +1,16 @@
 package attention
 
-import "github.com/moaserve/moaserve/runtime/backend/cpu/vec"
+import (
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
+)
 
 //go:generate go run gen.go
 
-func kernelsFor(isa vec.ISA) *kernels {
+func kernelsFor(set isa.ISA) *kernels {
 	switch {
-	case isa >= vec.AVX512:
+	case set >= isa.AVX512:
 		return &avx512Kernels
-	case isa == vec.AVX2:
+	case set == isa.AVX2:
 		return &avx2Kernels
 	}
 	return &genericKernels

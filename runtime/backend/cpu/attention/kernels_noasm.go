@@ -2,6 +2,8 @@
 
 package attention
 
-import "github.com/moaserve/moaserve/runtime/backend/cpu/vec"
+import (
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
+)
 
-func kernelsFor(vec.ISA) *kernels { return &genericKernels }
+func kernelsFor(isa.ISA) *kernels { return &genericKernels }

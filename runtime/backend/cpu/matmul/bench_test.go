@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
@@ -14,7 +15,7 @@ import (
 // weights were read. For one row, copies of the matrix take turns that together
 // exceed the caches, as the matrices of a model do.
 func BenchmarkMul(b *testing.B) {
-	isa := Detect()
+	set := isa.Auto.Resolve()
 	for _, typ := range []weights.Type{weights.Q4_1, weights.Q8_0, weights.Q4_0, weights.Q5_0, weights.Q5_1, weights.Q4_K, weights.Q5_K, weights.Q6_K, weights.F16, weights.BF16, weights.F32} {
 		for _, shape := range [][2]int{{576, 576}, {1536, 576}, {576, 1536}} {
 			out, in := shape[0], shape[1]
@@ -23,18 +24,18 @@ func BenchmarkMul(b *testing.B) {
 			}
 			for _, rows := range []int{1, 4, 16, 64, 512} {
 				b.Run(fmt.Sprintf("%s/%dx%d/rows=%d", typeNames[typ], out, in, rows), func(b *testing.B) {
-					benchmarkMul(b, typ, isa, out, in, rows)
+					benchmarkMul(b, typ, set, out, in, rows)
 				})
 			}
 		}
 	}
-	b.Run("Q8_0/49152x576/rows=1", func(b *testing.B) { benchmarkMul(b, weights.Q8_0, isa, 49152, 576, 1) })
+	b.Run("Q8_0/49152x576/rows=1", func(b *testing.B) { benchmarkMul(b, weights.Q8_0, set, 49152, 576, 1) })
 }
 
-func benchmarkMul(b *testing.B, typ weights.Type, isa ISA, out, in, rows int) {
+func benchmarkMul(b *testing.B, typ weights.Type, set isa.ISA, out, in, rows int) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	w := newTensor(rng, typ, out, in, random)
-	copies := []*Matrix{pack(b, w, isa)}
+	copies := []*Matrix{pack(b, w, set)}
 	for rows == 1 && len(copies)*copies[0].Bytes() < 128<<20 {
 		c := *copies[0]
 		c.data = alignedBytes(len(c.data))

@@ -3,6 +3,7 @@ package matmul
 import (
 	"testing"
 
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
@@ -17,8 +18,8 @@ func FuzzPack(f *testing.F) {
 	f.Add(uint8(weights.F32), 1<<62, 4, []byte{0})
 	f.Fuzz(func(t *testing.T, typ uint8, out, in int, data []byte) {
 		w := weights.Tensor{Name: "w", Type: weights.Type(typ), Shape: []int{out, in}, Data: data}
-		for _, isa := range []ISA{Generic, Detect()} {
-			m, err := Pack(w, isa)
+		for _, set := range []isa.ISA{isa.Generic, isa.Auto.Resolve()} {
+			m, err := Pack(w, set)
 			if err != nil {
 				continue
 			}

@@ -1,6 +1,10 @@
 package matmul
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
+)
 
 //go:generate go run gen.go gen_avx2.go gen_avx512.go gen_float.go
 
@@ -9,9 +13,9 @@ import "unsafe"
 // apart.
 func (m *Matrix) kernel(dst *float32, stride int, a *Activations, row, rows, t0, tiles int) {
 	switch m.isa {
-	case AVX512:
+	case isa.AVX512:
 		m.kernelAVX512(dst, 4*stride, a, row, rows, t0, tiles)
-	case AVX2:
+	case isa.AVX2:
 		m.kernelAVX2(dst, 4*stride, a, row, rows, t0, tiles)
 	default:
 		mulGeneric(m, unsafe.Slice(dst, (rows-1)*stride+tiles*tileRows), stride, a, row, rows, t0, tiles)
@@ -19,7 +23,7 @@ func (m *Matrix) kernel(dst *float32, stride int, a *Activations, row, rows, t0,
 }
 
 func quantize(q []xblock, x []float32) {
-	if AVX2.available() {
+	if isa.AVX2.Available() {
 		quantizeAVX2(&q[0], unsafe.SliceData(x), len(q))
 		return
 	}

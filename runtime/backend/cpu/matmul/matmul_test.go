@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
@@ -50,9 +52,9 @@ func product(m *Matrix, a *Activations) []float32 {
 	return dst
 }
 
-func pack(t testing.TB, w weights.Tensor, isa ISA) *Matrix {
+func pack(t testing.TB, w weights.Tensor, set isa.ISA) *Matrix {
 	t.Helper()
-	m, err := Pack(w, isa)
+	m, err := Pack(w, set)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,23 +62,23 @@ func pack(t testing.TB, w weights.Tensor, isa ISA) *Matrix {
 }
 
 // forEach runs f for every weight type and every instruction set.
-func forEach(t *testing.T, f func(t *testing.T, typ weights.Type, isa ISA)) {
-	for _, isa := range isas(t) {
+func forEach(t *testing.T, f func(t *testing.T, typ weights.Type, set isa.ISA)) {
+	for _, set := range isas(t) {
 		for _, typ := range allTypes {
-			t.Run(fmt.Sprintf("%v/%s", isa, typeNames[typ]), func(t *testing.T) { f(t, typ, isa) })
+			t.Run(fmt.Sprintf("%v/%s", set, typeNames[typ]), func(t *testing.T) { f(t, typ, set) })
 		}
 	}
 }
 
 func TestProductMatchesFloat64Reference(t *testing.T) {
-	forEach(t, func(t *testing.T, typ weights.Type, isa ISA) {
+	forEach(t, func(t *testing.T, typ weights.Type, set isa.ISA) {
 		rng := rand.New(rand.NewPCG(1, uint64(typ)))
 		check := func(out, in int, rows ...int) {
 			if in%kinds[typ].srcCols != 0 {
 				return
 			}
 			w := newTensor(rng, typ, out, in, random)
-			m := pack(t, w, isa)
+			m := pack(t, w, set)
 			for _, n := range rows {
 				a := newActivations(rng, n, in, false)
 				checkProduct(t, w, a, product(m, a))
@@ -88,7 +90,7 @@ func TestProductMatchesFloat64Reference(t *testing.T) {
 			}
 		}
 		check(192, 576, 1, 9)
-		if isa != Generic { // the sizes of a small model's matrices
+		if set != isa.Generic { // the sizes of a small model's matrices
 			check(576, 1536, 3)
 			check(1536, 256, 3)
 		}
@@ -97,10 +99,10 @@ func TestProductMatchesFloat64Reference(t *testing.T) {
 
 // The bits of an output must not depend on what else is computed.
 func TestBitsDoNotDependOnRowsOrTiles(t *testing.T) {
-	forEach(t, func(t *testing.T, typ weights.Type, isa ISA) {
+	forEach(t, func(t *testing.T, typ weights.Type, set isa.ISA) {
 		rng := rand.New(rand.NewPCG(2, uint64(typ)))
 		const out, in, most = 16*3 + 3, 256, 17
-		m := pack(t, newTensor(rng, typ, out, in, random), isa)
+		m := pack(t, newTensor(rng, typ, out, in, random), set)
 		a := newActivations(rng, most, in, false)
 		want := make([]float32, most*out)
 		for i := range most {
@@ -133,11 +135,11 @@ func TestBitsDoNotDependOnRowsOrTiles(t *testing.T) {
 // All codes at their limits: a 16-bit sum that overflowed or saturated would be
 // off by far more than the tolerance.
 func TestExtremeCodesDoNotOverflow(t *testing.T) {
-	forEach(t, func(t *testing.T, typ weights.Type, isa ISA) {
+	forEach(t, func(t *testing.T, typ weights.Type, set isa.ISA) {
 		rng := rand.New(rand.NewPCG(3, uint64(typ)))
 		for _, f := range []fill{highest, lowest} {
 			w := newTensor(rng, typ, 24, 512, f)
-			m := pack(t, w, isa)
+			m := pack(t, w, set)
 			a := newActivations(rng, 6, 512, true)
 			for i := range a.Rows() {
 				for _, b := range a.blocks(i)[:512/blockCols] {
@@ -159,15 +161,15 @@ func TestInstructionSetsAgree(t *testing.T) {
 		rng := rand.New(rand.NewPCG(4, uint64(typ)))
 		w := newTensor(rng, typ, 40, 512, random)
 		a := newActivations(rng, 5, 512, false)
-		want := product(pack(t, w, Generic), a)
+		want := product(pack(t, w, isa.Generic), a)
 		var first []float32
-		for _, isa := range all[1:] {
-			got := product(pack(t, w, isa), a)
+		for _, set := range all[1:] {
+			got := product(pack(t, w, set), a)
 			if first == nil {
 				first = got
 			}
 			if !slices.Equal(got, first) {
-				t.Errorf("%s: %v and %v differ", typeNames[typ], isa, all[1])
+				t.Errorf("%s: %v and %v differ", typeNames[typ], set, all[1])
 			}
 			differ := 0
 			for i := range got {
@@ -176,17 +178,17 @@ func TestInstructionSetsAgree(t *testing.T) {
 				}
 			}
 			if differ > len(got)/100 {
-				t.Errorf("%s: %d of %d outputs of %v differ from plain Go", typeNames[typ], differ, len(got), isa)
+				t.Errorf("%s: %d of %d outputs of %v differ from plain Go", typeNames[typ], differ, len(got), set)
 			}
 		}
 	}
 }
 
 func TestMulWritesItsRangeOnly(t *testing.T) {
-	forEach(t, func(t *testing.T, typ weights.Type, isa ISA) {
+	forEach(t, func(t *testing.T, typ weights.Type, set isa.ISA) {
 		rng := rand.New(rand.NewPCG(5, uint64(typ)))
 		const out, in, rows, stride, mark = 41, 256, 6, 50, 12345
-		m := pack(t, newTensor(rng, typ, out, in, random), isa)
+		m := pack(t, newTensor(rng, typ, out, in, random), set)
 		a := newActivations(rng, rows, in, false)
 		dst := make([]float32, rows*stride)
 		for i := range dst {
@@ -204,7 +206,7 @@ func TestMulWritesItsRangeOnly(t *testing.T) {
 
 func TestMulRefusesRangesOutside(t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 8))
-	m := pack(t, newTensor(rng, weights.Q4_0, 40, 64, random), Generic)
+	m := pack(t, newTensor(rng, weights.Q4_0, 40, 64, random), isa.Generic)
 	a, narrow := newActivations(rng, 3, 64, false), newActivations(rng, 3, 32, false)
 	dst := make([]float32, 3*40)
 	for name, f := range map[string]func(){
@@ -228,9 +230,9 @@ func TestMulRefusesRangesOutside(t *testing.T) {
 }
 
 func TestMulDoesNotAllocate(t *testing.T) {
-	forEach(t, func(t *testing.T, typ weights.Type, isa ISA) {
+	forEach(t, func(t *testing.T, typ weights.Type, set isa.ISA) {
 		rng := rand.New(rand.NewPCG(6, uint64(typ)))
-		m := pack(t, newTensor(rng, typ, 41, 256, random), isa)
+		m := pack(t, newTensor(rng, typ, 41, 256, random), set)
 		a := newActivations(rng, 7, 256, false)
 		dst := make([]float32, 7*41)
 		if n := testing.AllocsPerRun(5, func() { m.Mul(dst, 41, a, 0, 7, 0, m.Tiles()) }); n != 0 {
@@ -254,7 +256,7 @@ func TestPackRefusesWhatItCannotMultiply(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := good
 			change(&w)
-			if _, err := Pack(w, Generic); !errors.Is(err, ErrNotSupported) {
+			if _, err := Pack(w, isa.Generic); !errors.Is(err, backend.ErrNotSupported) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -267,7 +269,7 @@ func TestPackRefusesWhatItCannotMultiply(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := good
 			change(&w)
-			if _, err := Pack(w, Generic); err == nil || errors.Is(err, ErrNotSupported) {
+			if _, err := Pack(w, isa.Generic); err == nil || errors.Is(err, backend.ErrNotSupported) {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -1,12 +1,16 @@
 package matmul
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
+)
 
 // Matrix is a weight matrix [rows, cols], packed for one instruction set. It is
 // immutable: any number of goroutines may multiply by it.
 type Matrix struct {
 	kind       *kind
-	isa        ISA
+	isa        isa.ISA
 	rows, cols int
 	tileBytes  int
 	data       []byte
@@ -63,7 +67,7 @@ func (m *Matrix) Mul(dst []float32, stride int, a *Activations, row0, row1, tile
 	}
 	_ = dst[(row1-1)*stride+min(tile1*tileRows, m.rows)-1]
 	step := max(1, l1Bytes/m.tileBytes)
-	if n := row1 - row0; n == m.isa.rows(n) {
+	if n := row1 - row0; n == rowsPerCall(m.isa, n) {
 		step = tile1 - tile0 // each weight is used once
 	}
 	block := max(1, l2Bytes/m.rowBytes()/maxRows) * maxRows
@@ -72,7 +76,7 @@ func (m *Matrix) Mul(dst []float32, stride int, a *Activations, row0, row1, tile
 		for t := tile0; t < tile1; t += step {
 			end := min(t+step, tile1)
 			for r := r0; r < r1; {
-				n := m.isa.rows(r1 - r)
+				n := rowsPerCall(m.isa, r1-r)
 				m.mul(dst[r*stride:], stride, a, r, n, t, end)
 				r += n
 			}
@@ -80,11 +84,11 @@ func (m *Matrix) Mul(dst []float32, stride int, a *Activations, row0, row1, tile
 	}
 }
 
-// rows returns how many of n activation rows the next kernel call takes: a power
+// rowsPerCall returns how many of n activation rows the next kernel call takes: a power
 // of two.
-func (i ISA) rows(n int) int {
+func rowsPerCall(set isa.ISA, n int) int {
 	most := 4
-	if i == AVX512 {
+	if set == isa.AVX512 {
 		most = 8 // twice the registers
 	}
 	for most > n {
@@ -93,7 +97,7 @@ func (i ISA) rows(n int) int {
 	return most
 }
 
-// mul multiplies rows activation rows, a number that ISA.rows returns, from row
+// mul multiplies rows activation rows, a number that rowsPerCall returns, from row
 // on by the tiles [t0, t1).
 func (m *Matrix) mul(dst []float32, stride int, a *Activations, row, rows, t0, t1 int) {
 	full := min(t1, m.rows/tileRows)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
@@ -23,13 +24,13 @@ var allTypes = []weights.Type{
 
 // isas lists the instruction sets of this machine; tests log those that it
 // lacks.
-func isas(t testing.TB) []ISA {
-	var out []ISA
-	for _, isa := range []ISA{Generic, AVX2, AVX512} {
-		if isa.available() {
-			out = append(out, isa)
+func isas(t testing.TB) []isa.ISA {
+	var out []isa.ISA
+	for _, set := range []isa.ISA{isa.Generic, isa.AVX2, isa.AVX512} {
+		if set.Available() {
+			out = append(out, set)
 		} else {
-			t.Logf("%v is not available here: run this test on a machine that has it", isa)
+			t.Logf("%v is not available here: run this test on a machine that has it", set)
 		}
 	}
 	return out

@@ -1,35 +1,33 @@
 package matmul
 
 import (
-	"errors"
 	"fmt"
 	"unsafe"
 
+	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
-// ErrNotSupported is what errors.Is finds in Pack's refusal of a tensor that no
-// kernel multiplies by.
-var ErrNotSupported = errors.New("not supported by the CPU matrix products")
-
-// Pack copies a weight tensor [out, in] into the layout of the kernels for isa,
-// which must be available on this machine. Quantised weights stay as they are,
+// Pack copies a weight tensor [out, in] into the layout of the kernels for set,
+// which must be available on this machine. A shape or type that no kernel
+// multiplies is refused: errors.Is finds backend.ErrNotSupported. Quantised weights stay as they are,
 // bit for bit; only their order changes. Out may be any number; in must be a
 // multiple of 32. The result does not refer to t.Data.
-func Pack(t weights.Tensor, isa ISA) (*Matrix, error) {
+func Pack(t weights.Tensor, set isa.ISA) (*Matrix, error) {
 	if len(t.Shape) != 2 {
-		return nil, fmt.Errorf("tensor %q: shape %v: %w: want [out, in]", t.Name, t.Shape, ErrNotSupported)
+		return nil, fmt.Errorf("tensor %q: shape %v: %w: want [out, in]", t.Name, t.Shape, backend.ErrNotSupported)
 	}
 	if int(t.Type) >= len(kinds) || kinds[t.Type].typ == 0 {
-		return nil, fmt.Errorf("tensor %q: type %d: %w", t.Name, t.Type, ErrNotSupported)
+		return nil, fmt.Errorf("tensor %q: type %d: %w", t.Name, t.Type, backend.ErrNotSupported)
 	}
-	if !isa.available() {
-		return nil, fmt.Errorf("tensor %q: %w: this machine has no %v", t.Name, ErrNotSupported, isa)
+	if !set.Available() {
+		return nil, fmt.Errorf("tensor %q: %w: this machine has no %v", t.Name, backend.ErrNotSupported, set)
 	}
 	k := &kinds[t.Type]
 	rows, cols := t.Shape[0], t.Shape[1]
 	if unit := max(blockCols, k.srcCols); rows <= 0 || cols <= 0 || cols%unit != 0 {
-		return nil, fmt.Errorf("tensor %q: shape %v: %w: columns must be a multiple of %d", t.Name, t.Shape, ErrNotSupported, unit)
+		return nil, fmt.Errorf("tensor %q: shape %v: %w: columns must be a multiple of %d", t.Name, t.Shape, backend.ErrNotSupported, unit)
 	}
 	// No format has less than half a byte a weight. This also keeps the products
 	// below from overflowing.
@@ -40,7 +38,7 @@ func Pack(t weights.Tensor, isa ISA) (*Matrix, error) {
 	if len(t.Data)%rowBytes != 0 || len(t.Data)/rowBytes != rows {
 		return nil, fmt.Errorf("tensor %q: %d bytes of data, want %d rows of %d", t.Name, len(t.Data), rows, rowBytes)
 	}
-	m := &Matrix{kind: k, isa: isa, rows: rows, cols: cols, tileBytes: k.tileBytes(cols)}
+	m := &Matrix{kind: k, isa: set, rows: rows, cols: cols, tileBytes: k.tileBytes(cols)}
 	m.data = alignedBytes(m.Tiles() * m.tileBytes)
 	for n := range rows {
 		tile := m.data[n/tileRows*m.tileBytes:][:m.tileBytes]

@@ -56,14 +56,6 @@ CONST(sign<>, 0x80000000)
 	VMULPS t, p, p; \
 	VMULPS n, p, x
 
-// func cpuid1ECX() uint32
-TEXT ·cpuid1ECX(SB), NOSPLIT, $0-4
-	MOVL $1, AX
-	XORL CX, CX
-	CPUID
-	MOVL CX, ret+0(FP)
-	RET
-
 // func sumSquaresAVX2(x *float32, n int, tail *[8]float32) float32
 TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-28
 	MOVQ x+0(FP), SI

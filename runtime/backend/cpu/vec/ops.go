@@ -1,6 +1,10 @@
 package vec
 
-import "math"
+import (
+	"math"
+
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
+)
 
 // Ops are the element-wise kernels of one instruction set. The zero value is the
 // plain Go implementation. An Ops is immutable; its methods may be called from
@@ -11,7 +15,7 @@ type Ops struct {
 
 // For returns the kernels of an instruction set, or of the best one available
 // when the processor lacks it.
-func For(isa ISA) Ops { return Ops{avx2: isa.Resolve() >= AVX2} }
+func For(set isa.ISA) Ops { return Ops{avx2: set.Resolve() >= isa.AVX2} }
 
 // lanes is the width of a vector. The last elements of a slice, fewer than a
 // vector, pass through a buffer of this size, so that they go through the same

@@ -6,20 +6,22 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 )
 
 // variants are the instruction sets to test on this processor.
-func variants() []ISA {
-	v := []ISA{Generic}
-	if AVX2.Available() {
-		v = append(v, AVX2)
+func variants() []isa.ISA {
+	v := []isa.ISA{isa.Generic}
+	if isa.AVX2.Available() {
+		v = append(v, isa.AVX2)
 	}
 	return v
 }
 
 func forEachISA(t *testing.T, f func(t *testing.T, o Ops)) {
-	for _, isa := range variants() {
-		t.Run(isa.String(), func(t *testing.T) { f(t, For(isa)) })
+	for _, set := range variants() {
+		t.Run(set.String(), func(t *testing.T) { f(t, For(set)) })
 	}
 }
 
@@ -211,10 +213,10 @@ func TestBitsDoNotDependOnPlace(t *testing.T) {
 }
 
 func TestGenericAndAVX2Agree(t *testing.T) {
-	if !AVX2.Available() {
+	if !isa.AVX2.Available() {
 		t.Skip("this processor has no AVX2")
 	}
-	g, v := For(Generic), For(AVX2)
+	g, v := For(isa.Generic), For(isa.AVX2)
 	for _, n := range lengths {
 		x, w := random(1, n, 2), random(2, n, 2)
 		a, b := make([]float32, n), make([]float32, n)
@@ -238,18 +240,9 @@ func TestGenericAndAVX2Agree(t *testing.T) {
 	}
 }
 
-func TestISANames(t *testing.T) {
-	if got := fmt.Sprint(Auto, Generic, AVX2, AVX512, ISA(9)); got != "auto generic avx2 avx512 isa(9)" {
-		t.Error(got)
-	}
-	if !Generic.Available() || Auto.Resolve() == Auto || Generic.Resolve() != Generic {
-		t.Error("the plain Go kernels are always available, and Auto resolves to something")
-	}
-}
-
 func BenchmarkOps(b *testing.B) {
-	for _, isa := range variants() {
-		o := For(isa)
+	for _, set := range variants() {
+		o := For(set)
 		x, w, dst := random(1, 1536, 1), random(2, 1536, 1), make([]float32, 1536)
 		for _, bench := range []struct {
 			name    string
@@ -261,7 +254,7 @@ func BenchmarkOps(b *testing.B) {
 			{"exp", 2, func() { o.ScaledExp(dst, x, 1, 0) }},
 			{"add", 3, func() { o.Add(dst, x) }},
 		} {
-			b.Run(fmt.Sprintf("%s/%v", bench.name, isa), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%v", bench.name, set), func(b *testing.B) {
 				b.SetBytes(int64(4 * bench.streams * len(x)))
 				for b.Loop() {
 					bench.f()

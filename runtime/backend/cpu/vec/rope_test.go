@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/model"
 )
 
@@ -71,7 +72,7 @@ func TestRopeRefusesWhatDoesNotFit(t *testing.T) {
 		"too many":        {Scale: 1, Frequencies: make([]float64, 33)},
 		"scale forgotten": {Frequencies: make([]float64, 32)},
 	} {
-		if _, err := For(Auto).NewRope(r, 64); err == nil {
+		if _, err := For(isa.Auto).NewRope(r, 64); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -80,7 +81,7 @@ func TestRopeRefusesWhatDoesNotFit(t *testing.T) {
 func BenchmarkRotate(b *testing.B) {
 	for _, interleaved := range []bool{true, false} {
 		b.Run(fmt.Sprintf("interleaved=%v", interleaved), func(b *testing.B) {
-			rope, err := For(Auto).NewRope(model.Rope{Frequencies: make([]float64, 32), Scale: 1, Interleaved: interleaved}, 64)
+			rope, err := For(isa.Auto).NewRope(model.Rope{Frequencies: make([]float64, 32), Scale: 1, Interleaved: interleaved}, 64)
 			if err != nil {
 				b.Fatal(err)
 			}

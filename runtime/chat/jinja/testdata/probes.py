@@ -14,6 +14,8 @@ VARIABLES = {
     ],
     "d": {"zeta": 26, "a": 1, "M": 13},
     "big": 12345678901234567890,
+    "inf": float("inf"),
+    "nan": float("nan"),
 }
 
 if __name__ == "__main__":
@@ -28,7 +30,9 @@ if __name__ == "__main__":
                 parts = ["{{ " + e + " }}" for e in line[3:-3].split(" }} {{ ")]
             cases += [[p, reference.render(env, p, VARIABLES)] for p in parts]
     with open(here / "probes.json", "w", encoding="utf-8") as f:
-        f.write('{"variables": ' + json.dumps(VARIABLES) + ',\n"probes": [\n')
+        # JSON has no infinity and NaN: the test sets those variables itself.
+        plain = {k: v for k, v in VARIABLES.items() if k not in ("inf", "nan")}
+        f.write('{"variables": ' + json.dumps(plain) + ',\n"probes": [\n')
         f.write(",\n".join(json.dumps(c, ensure_ascii=False) for c in cases))
         f.write("\n]}\n")
     print(len(cases), "probes,", sum(c[1] is None for c in cases), "refused")

@@ -12,37 +12,6 @@ import (
 	"time"
 )
 
-// dial opens a connection and posts a request on it.
-func (ts *testServer) dial(t testing.TB, path, body string) *net.TCPConn {
-	t.Helper()
-	nc, err := net.Dial("tcp", ts.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
-	_, err = fmt.Fprintf(nc, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return nc.(*net.TCPConn)
-}
-
-// readUntil reads until what was read contains mark.
-func readUntil(t testing.TB, r io.Reader, mark string) []byte {
-	t.Helper()
-	var got []byte
-	buf := make([]byte, 4096)
-	for !bytes.Contains(got, []byte(mark)) {
-		n, err := r.Read(buf)
-		got = append(got, buf[:n]...)
-		if err != nil {
-			t.Fatalf("waiting for %q: %v after %q", mark, err, got)
-		}
-	}
-	return got
-}
-
 // Ways to leave. Each is called when everything sent so far has been read, so
 // that Close sends a FIN and not a reset.
 var departures = []struct {

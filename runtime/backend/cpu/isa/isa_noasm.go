@@ -1,5 +1,5 @@
 //go:build !amd64
 
-package vec
+package isa
 
 func best() ISA { return Generic }

@@ -164,6 +164,9 @@ func (f *braceFormat) lookup(name string) (Value, error) {
 		i = len(name)
 	}
 	first, rest := name[:i], name[i:]
+	if first == "" && rest != "" {
+		return nil, errors.New("a field with an attribute or item needs a name or number")
+	}
 	v, err := f.argument(first)
 	for err == nil && rest != "" {
 		var key string
