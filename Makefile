@@ -56,6 +56,11 @@ $(VENV)/ok: scripts/requirements-test.txt
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
+## load: 2000 concurrent streams through the gateway, with their latency (wants an idle machine)
+.PHONY: load
+load:
+	MOASERVE_LOAD=1 go test -run TestManyStreams -v ./gateway
+
 ## bench: decode and prefill speed of the engine on the real model
 .PHONY: bench
 bench: build $(MODEL)

@@ -28,6 +28,7 @@ type cli struct {
 	Bench   benchCmd   `cmd:"" help:"Measure prefill and decode speed of a model."`
 	Plan    planCmd    `cmd:"" help:"Show, check and import plans."`
 	Models  modelsCmd  `cmd:"" help:"List model files and fetch the demonstration model."`
+	Health  healthCmd  `cmd:"" help:"Ask a server whether it works (for container health checks)."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

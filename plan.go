@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -78,14 +79,18 @@ type checkPlanCmd struct {
 	Model string `arg:"" help:"Model file or folder." type:"path"`
 }
 
-// Run says that the plan fits, or which fields differ.
-func (c *checkPlanCmd) Run() error {
+// Run says that the plan fits, or which fields differ. It hashes the weights, as
+// serving does.
+func (c *checkPlanCmd) Run(ctx context.Context) error {
 	p, err := plan.Load(c.Plan)
 	if err != nil {
 		return err
 	}
 	shape, err := shapeOf(c.Model)
 	if err != nil {
+		return err
+	}
+	if shape.WeightsSHA256, err = weights.SHA256(ctx, c.Model); err != nil {
 		return err
 	}
 	if err := p.Check(shape); err != nil {
@@ -113,6 +118,7 @@ type importPlanCmd struct {
 	Model string `arg:"" help:"Model file or folder it is for." type:"path"`
 	Out   string `help:"Plan file to write." required:"" placeholder:"FILE" short:"o"`
 	Name  string `help:"Name of the plan; by default that of the file." placeholder:"NAME"`
+	Cover bool   `help:"Make a rule that no rule of the KV head's query heads exceeds at any length, instead of taking the widest."`
 }
 
 // Run converts the plan and prints what taking one rule a KV head costs.
@@ -125,7 +131,7 @@ func (c *importPlanCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	p, report, err := plan.ImportUpstream(data, shape)
+	p, report, err := plan.Importer{Cover: c.Cover}.Import(data, shape)
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(c.Plan), err)
 	}
@@ -143,9 +149,9 @@ func (c *importPlanCmd) Run() error {
 	fmt.Printf("%d query heads' rules became %d KV heads'; %d KV heads had one rule for all their query heads\n",
 		report.QueryHeads, report.KVHeads, report.Shared)
 	t := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(t, "tokens\tdensity as published\tas imported\tpublished implementation / dense\t")
+	_, _ = fmt.Fprintln(t, "tokens\tdensity as published\tas imported\tpublished implementation / dense\tKV heads narrowed\t")
 	for _, l := range report.Lengths {
-		_, _ = fmt.Fprintf(t, "%d\t%.3f\t%.3f\t%.2f\t\n", l.Tokens, l.Before, l.After, l.Upstream)
+		_, _ = fmt.Fprintf(t, "%d\t%.3f\t%.3f\t%.2f\t%d\t\n", l.Tokens, l.Before, l.After, l.Upstream, l.Narrowed)
 	}
 	return t.Flush()
 }

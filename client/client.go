@@ -138,8 +138,9 @@ func apiError(resp *http.Response) error {
 // decodeError returns nil when b is not {"error": ...}.
 func decodeError(b []byte) *openai.APIError {
 	var e openai.ErrorResponse
-	if json.Unmarshal(b, &e) != nil {
-		return nil
+	err := json.Unmarshal(b, &e)
+	if err == nil {
+		return e.Error
 	}
-	return e.Error
+	return nil
 }

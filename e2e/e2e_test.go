@@ -130,7 +130,7 @@ func talkWithGoOpenAI(t *testing.T, base string) {
 		t.Fatalf("models: %+v, %v", models, err)
 	}
 	request := openai.ChatCompletionRequest{
-		Model: models.Models[0].ID, MaxTokens: 16, StreamOptions: &openai.StreamOptions{IncludeUsage: true},
+		Model: models.Models[0].ID, MaxCompletionTokens: 16, StreamOptions: &openai.StreamOptions{IncludeUsage: true},
 		Messages: []openai.ChatCompletionMessage{{Role: "user", Content: string(text) + "\nWhat burned down twice?"}},
 	}
 	s, err := c.CreateChatCompletionStream(t.Context(), request)
@@ -181,7 +181,7 @@ func talkWithCurl(t *testing.T, base string) {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		if resp.StatusCode != 200 {
+		if resp.StatusCode != http.StatusOK {
 			t.Errorf("GET %s is %d", path, resp.StatusCode)
 		}
 	}

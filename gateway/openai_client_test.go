@@ -114,7 +114,7 @@ func TestGoOpenAIDecodesErrors(t *testing.T) {
 	_, err = client.CreateChatCompletion(ctx, req)
 	check("unknown model", err, 404, "model_not_found")
 	req = helloRequest
-	req.MaxTokens = fakeContext
+	req.MaxCompletionTokens = fakeContext
 	_, err = client.CreateChatCompletionStream(ctx, req)
 	check("context", err, 400, "context_length_exceeded")
 

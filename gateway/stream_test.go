@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -57,7 +58,7 @@ func TestWaitingEventsShareAFlush(t *testing.T) {
 	for small := make([]byte, 7); ; {
 		n, err := st.Read(small)
 		all.Write(small[:n])
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

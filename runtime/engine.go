@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sort"
 	"time"
 
 	"github.com/moaserve/moaserve/runtime/backend"
@@ -27,6 +28,7 @@ type Engine struct {
 	plans     []*plan.Plan // the default first
 	context   int
 	pages     int
+	chunk     int // tokens of the longest prefill chunk
 	device    backend.Device
 	engine    *engine.Engine
 	log       *slog.Logger
@@ -111,7 +113,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) (<-chan Event, error) 
 	}
 	s, err := newStream(ctx, e, p, r)
 	if err != nil {
-		return nil, e.refusal(err)
+		return nil, e.refusal(err, p, r)
 	}
 	out := make(chan Event, streamBuffer)
 	go s.run(ctx, out)
@@ -123,17 +125,29 @@ func (e *Engine) Generate(ctx context.Context, r Request) (<-chan Event, error) 
 const streamBuffer = 16
 
 // refusal turns the scheduler's errors into this package's.
-func (e *Engine) refusal(err error) error {
+func (e *Engine) refusal(err error, p *plan.Plan, r Request) error {
 	var tooLong *engine.ContextLengthError
+	var full *engine.QueueFullError
 	switch {
 	case errors.As(err, &tooLong):
 		return &ContextLengthError{PromptTokens: tooLong.PromptTokens, MaxTokens: tooLong.MaxTokens, Context: tooLong.Context}
+	case errors.As(err, &full):
+		return &QueueFullError{Wait: full.Wait, detail: full.Error()}
+	case errors.Is(err, engine.ErrNeverFits):
+		// The KV cache is the shorter context here.
+		return &ContextLengthError{PromptTokens: len(r.Prompt), MaxTokens: r.MaxTokens, Context: e.fits(p)}
 	case errors.Is(err, engine.ErrClosed):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
-	case errors.Is(err, engine.ErrQueueFull):
-		return fmt.Errorf("%w: %w", ErrQueueFull, err)
 	}
 	return err
+}
+
+// fits returns how many tokens of one sequence the KV cache holds under a plan.
+func (e *Engine) fits(p *plan.Plan) int {
+	return sort.Search(e.context, func(n int) bool {
+		tokens := n + 1
+		return p.Bind(tokens).PeakPages(0, tokens, e.chunk) > e.pages
+	})
 }
 
 // Drain stops admission and waits until the running requests have finished or

@@ -20,7 +20,7 @@ func (e *Engine) Evaluate(ctx context.Context, tokens []int32, planName string, 
 	defer cancel()
 	s, err := e.engine.Submit(ctx, engine.Request{ID: "evaluate", Prompt: tokens, Plan: p, MaxTokens: 1, Logits: true})
 	if err != nil {
-		return e.refusal(err)
+		return e.refusal(err, p, Request{Prompt: tokens, MaxTokens: 1})
 	}
 	position := 0
 	for {

@@ -189,6 +189,10 @@ func TestRefusals(t *testing.T) {
 	if _, err := e.Generate(t.Context(), Request{Prompt: make([]int32, 600)}); !errors.As(err, &tooLong) || tooLong.Context != 512 || tooLong.PromptTokens != 600 {
 		t.Errorf("a prompt beyond the context gives %v", err)
 	}
+	if _, err := e.Generate(t.Context(), Request{Prompt: make([]int32, 480), MaxTokens: 20, Plan: "dense"}); !errors.As(err, &tooLong) || tooLong.Context >= 500 || tooLong.Context < 300 {
+		// 8 MiB are 512 pages of 16 KiB: 5 blocks in each of 90 heads.
+		t.Errorf("a request beyond the KV cache gives %v", err)
+	}
 	if _, err := e.Generate(t.Context(), Request{Prompt: []int32{1}, Plan: "none"}); !errors.Is(err, ErrUnknownPlan) {
 		t.Errorf("an unknown plan gives %v", err)
 	}

@@ -159,6 +159,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	}
 	e.device = device
 	e.pages = kvPages(o, e.plans[0], e.context, device.PageBytes())
+	e.chunk = o.StepTokens
 	e.engine, err = engine.New(device, f.model, engine.Options{
 		MaxContext: e.context, Pages: e.pages,
 		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens,

@@ -112,9 +112,24 @@ type Timings struct {
 	Decode  time.Duration // from the first token to the last
 }
 
-// ErrQueueFull refuses a request because too many requests or tokens wait. The
-// caller may retry later.
+// ErrQueueFull is what errors.Is finds in a [QueueFullError].
 var ErrQueueFull = errors.New("the queue is full")
+
+// QueueFullError refuses a request because too many requests or tokens wait. The
+// caller may retry later.
+type QueueFullError struct {
+	Wait   time.Duration // estimate of when there will be room
+	detail string
+}
+
+// Error gives the figures.
+func (e *QueueFullError) Error() string { return e.detail }
+
+// Is makes errors.Is(err, ErrQueueFull) true.
+func (e *QueueFullError) Is(target error) bool { return target == ErrQueueFull }
+
+// RetryAfter returns Wait.
+func (e *QueueFullError) RetryAfter() time.Duration { return e.Wait }
 
 // ErrUnknownPlan refuses a request that names a plan the server does not have.
 var ErrUnknownPlan = errors.New("unknown plan")

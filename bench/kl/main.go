@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/moaserve/moaserve/runtime"
+	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/tokenizer"
 )
 
@@ -24,18 +25,23 @@ func main() {
 	length := flag.Int("tokens", 8192, "tokens of each text")
 	plans := flag.String("plans", "moa-50,moa-25,uniform:50%,uniform:25%", "plans to compare with dense")
 	skip := flag.Int("skip", 20000, "bytes to skip at the start of each text")
+	eightBit := flag.Bool("int8", false, "take activations at 8 bits; their noise is larger than what is measured")
 	flag.Parse()
-	if err := run(*model, *length, *skip, strings.Split(*plans, ","), flag.Args()); err != nil {
+	precision := backend.Int16
+	if *eightBit {
+		precision = backend.Int8
+	}
+	if err := run(*model, *length, *skip, precision, strings.Split(*plans, ","), flag.Args()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(model string, length, skip int, plans, texts []string) error {
+func run(model string, length, skip int, precision backend.Precision, plans, texts []string) error {
 	if len(texts) == 0 {
 		return fmt.Errorf("name at least one text file")
 	}
 	ctx := context.Background()
-	e, err := runtime.Open(ctx, model, runtime.Options{Plan: "dense", Plans: plans, MaxSequences: 1})
+	e, err := runtime.Open(ctx, model, runtime.Options{Plan: "dense", Plans: plans, MaxSequences: 1, Activations: precision})
 	if err != nil {
 		return err
 	}
@@ -97,7 +103,8 @@ func readTokens(e *runtime.Engine, path string, skip, length int) ([]int32, erro
 	if len(tokens) < length {
 		return nil, fmt.Errorf("%s has only %d tokens after %d bytes", path, len(tokens), skip)
 	}
-	return tokens[:length], nil
+	// The context must hold one more token than is evaluated.
+	return tokens[:length-1], nil
 }
 
 // divergence sums over positions.

@@ -17,6 +17,7 @@ import (
 	"os"
 
 	"github.com/moaserve/moaserve/runtime"
+	"github.com/moaserve/moaserve/runtime/backend"
 )
 
 type golden struct {
@@ -30,13 +31,18 @@ func main() {
 	model := flag.String("model", "models/SmolLM2-135M-Instruct.Q4_1.gguf", "model `file`")
 	goldenPath := flag.String("golden", "runtime/testdata/greedy.json.gz", "prompts and greedy answers")
 	logits := flag.String("logits", "", "raw logits of the answers' positions")
+	eightBit := flag.Bool("int8", false, "take activations at 8 bits")
 	flag.Parse()
-	if err := run(*model, *goldenPath, *logits); err != nil {
+	precision := backend.Int16
+	if *eightBit {
+		precision = backend.Int8
+	}
+	if err := run(*model, *goldenPath, *logits, precision); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(model, goldenPath, logitsPath string) error {
+func run(model, goldenPath, logitsPath string, precision backend.Precision) error {
 	g, err := readGolden(goldenPath)
 	if err != nil {
 		return err
@@ -47,7 +53,7 @@ func run(model, goldenPath, logitsPath string) error {
 	}
 	defer func() { _ = f.Close() }()
 	ctx := context.Background()
-	e, err := runtime.Open(ctx, model, runtime.Options{Plan: "dense", MaxSequences: 1})
+	e, err := runtime.Open(ctx, model, runtime.Options{Plan: "dense", MaxSequences: 1, Activations: precision})
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (j job) run(e *engine.Engine) error {
 		if errors.As(j.refusal, &tooLong) && errors.As(err, &tooLong) || errors.Is(err, j.refusal) {
 			return nil
 		}
-		return fmt.Errorf("Submit: %v, want %v", err, j.refusal)
+		return fmt.Errorf("Submit: %w, want %w", err, j.refusal)
 	}
 	if err != nil {
 		return fmt.Errorf("Submit: %w", err)
@@ -125,14 +125,14 @@ func (j job) run(e *engine.Engine) error {
 		return nil
 	}
 	if !slices.Equal(got.tokens, j.want) {
-		return fmt.Errorf("generated %v, alone it would have generated %v (%v)", got.tokens, j.want, got.last.Err)
+		return fmt.Errorf("generated %v, alone it would have generated %v (%w)", got.tokens, j.want, got.last.Err)
 	}
 	reason := engine.ReasonLength
 	if slices.Contains(j.req.Stop, j.want[len(j.want)-1]) {
 		reason = engine.ReasonStop
 	}
 	if got.last.Reason != reason {
-		return fmt.Errorf("ended with reason %d (%v), want %d", got.last.Reason, got.last.Err, reason)
+		return fmt.Errorf("ended with reason %d (%w), want %d", got.last.Reason, got.last.Err, reason)
 	}
 	if j.req.Logits && len(got.logits) != len(j.req.Prompt)-1 {
 		return fmt.Errorf("logits of %d prompt tokens, the prompt has %d", len(got.logits), len(j.req.Prompt))

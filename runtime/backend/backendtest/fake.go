@@ -297,7 +297,7 @@ func FakeAnswer(layers, kvHeads, vocab int, l *plan.Layout, prompt []int32, s *s
 	past := make([][]uint64, layers*kvHeads)
 	var out []int32
 	for pos := 0; ; pos++ {
-		token := int32(0)
+		var token int32
 		if pos < len(prompt) {
 			token = prompt[pos]
 		} else {

@@ -45,19 +45,19 @@ func (p *pass) answer(b *backend.Batch) *backend.Result {
 // logitRows applies the output norm to one answer's row.
 func (p *pass) logitRows(_, i int) {
 	n, r := p.d.cfg.Hidden, p.out.source[i]
-	row := p.out.in.Row(i)
+	row := p.input(&p.out.in, i)
 	copy(row, p.x[r*n:(r+1)*n])
 	if p.pending {
-		p.d.ops.Add(row, p.y[r*n:(r+1)*n])
+		p.d.ops.Add(row, p.output(p.y, r, n))
 	}
 	p.d.ops.RMSNorm(row, row, p.d.outNorm, p.d.cfg.NormEps)
-	p.quantise(&p.out.in, i, len(p.out.rows))
+	p.quantise(&p.out.in, i)
 }
 
 // sampleRow keeps and samples one answer's logits.
 func (p *pass) sampleRow(_, i int) {
 	o, n := &p.out, p.d.cfg.Vocab
-	logits := o.logits[i*n : (i+1)*n]
+	logits := p.output(o.logits, i, n)
 	r := &o.rows[i]
 	if r.KeepLogits {
 		o.result.Logits[i] = slices.Clone(logits)

@@ -16,8 +16,9 @@ import (
 type pass struct {
 	d    *Device
 	rows int
-	// planes is 2 when activations are taken at 16 bits: every buffer that a
-	// product reads or writes then has a second half, for the residuals.
+	// planes is 2 when activations are taken at 16 bits: in every buffer that a
+	// product reads or writes, each row is then followed by one for its residual
+	// (see input, output and quantise).
 	planes int
 
 	seq []int32 // sequence of each row
@@ -106,8 +107,9 @@ func (p *pass) begin(b *backend.Batch) error {
 			p.pos[s.Offset+j] = int32(s.Start + j)
 		}
 		p.queries[i] = attention.Query{
-			Q: p.q[s.Offset*width : (s.Offset+s.Len)*width], Out: p.att[s.Offset*width : (s.Offset+s.Len)*width],
-			QStride: width, OutStride: width, Rows: s.Len, Start: s.Start, Layout: s.Layout,
+			Q: p.q[p.planes*s.Offset*width:], QStride: p.planes * width,
+			Out: p.att[s.Offset*width:], OutStride: width,
+			Rows: s.Len, Start: s.Start, Layout: s.Layout,
 		}
 		deepest = max(deepest, s.Start+s.Len)
 		if err := p.checkTable(i, s); err != nil {
@@ -195,10 +197,10 @@ func (p *pass) normRows(_, task int) {
 	for r := from; r < to; r++ {
 		x := p.x[r*n : (r+1)*n]
 		if p.pending {
-			p.d.ops.Add(x, p.y[r*n:(r+1)*n])
+			p.d.ops.Add(x, p.output(p.y, r, n))
 		}
-		p.d.ops.RMSNorm(p.hidden.Row(r), x, p.norm, p.d.cfg.NormEps)
-		p.quantise(&p.hidden, r, p.rows)
+		p.d.ops.RMSNorm(p.input(&p.hidden, r), x, p.norm, p.d.cfg.NormEps)
+		p.quantise(&p.hidden, r)
 	}
 }
 
@@ -208,9 +210,9 @@ func (p *pass) ropeRows(_, task int) {
 	c, y := &p.d.cfg, &p.d.layers[p.layer]
 	from, to := p.block(task)
 	for r := from; r < to; r++ {
-		q := p.q[r*c.Heads*c.HeadDim : (r+1)*c.Heads*c.HeadDim]
-		k := p.k[r*c.KVHeads*c.HeadDim : (r+1)*c.KVHeads*c.HeadDim]
-		v := p.v[r*c.KVHeads*c.HeadDim : (r+1)*c.KVHeads*c.HeadDim]
+		q := p.output(p.q, r, c.Heads*c.HeadDim)
+		k := p.output(p.k, r, c.KVHeads*c.HeadDim)
+		v := p.output(p.v, r, c.KVHeads*c.HeadDim)
 		if y.qBias != nil {
 			p.d.ops.Add(q, y.qBias)
 			p.d.ops.Add(k, y.kBias)
@@ -245,8 +247,8 @@ func (p *pass) packHeads(_, task int) {
 	from, to := p.block(task)
 	n := p.d.cfg.Heads * p.d.cfg.HeadDim
 	for r := from; r < to; r++ {
-		copy(p.heads.Row(r), p.att[r*n:(r+1)*n])
-		p.quantise(&p.heads, r, p.rows)
+		copy(p.input(&p.heads, r), p.att[r*n:(r+1)*n])
+		p.quantise(&p.heads, r)
 	}
 }
 
@@ -255,8 +257,8 @@ func (p *pass) gateRows(_, task int) {
 	from, to := p.block(task)
 	n := p.d.cfg.FFN
 	for r := from; r < to; r++ {
-		p.d.ops.SiLUMul(p.ffn.Row(r), p.gate[r*n:(r+1)*n], p.up[r*n:(r+1)*n])
-		p.quantise(&p.ffn, r, p.rows)
+		p.d.ops.SiLUMul(p.input(&p.ffn, r), p.output(p.gate, r, n), p.output(p.up, r, n))
+		p.quantise(&p.ffn, r)
 	}
 }
 

@@ -14,7 +14,6 @@ type product struct {
 type mulTask struct {
 	product                  product
 	a                        *matmul.Activations
-	rows                     int // of the batch: where the rows of residuals begin
 	row0, row1, tile0, tile1 int
 }
 
@@ -42,32 +41,51 @@ func appendTasks(tasks []mulTask, a *matmul.Activations, rows, threads int, prod
 		perTask = min(perTask, max(1, tiles/(4*threads)))
 		for row := 0; row < rows; row += taskRows {
 			for tile := 0; tile < tiles; tile += perTask {
-				tasks = append(tasks, mulTask{pr, a, rows, row, min(row+taskRows, rows), tile, min(tile+perTask, tiles)})
+				tasks = append(tasks, mulTask{pr, a, row, min(row+taskRows, rows), tile, min(tile+perTask, tiles)})
 			}
 		}
 	}
 	return tasks
 }
 
+// multiplyTask computes a task. At 16 bits a row and its residual are neighbours,
+// so that one pass over the weights serves both; their products are added up in
+// the row's own place.
 func (p *pass) multiplyTask(_, task int) {
 	t := &p.tasks[task]
 	m, dst, stride := t.product.m, t.product.dst, t.product.stride
-	m.Mul(dst, stride, t.a, t.row0, t.row1, t.tile0, t.tile1)
-	if p.planes == 1 || !m.Quantised() {
+	if p.planes == 1 {
+		m.Mul(dst, stride, t.a, t.row0, t.row1, t.tile0, t.tile1)
 		return
 	}
-	m.Mul(dst, stride, t.a, t.rows+t.row0, t.rows+t.row1, t.tile0, t.tile1)
+	if !m.Quantised() {
+		for r := t.row0; r < t.row1; r++ { // no residuals: every other row
+			m.Mul(dst, stride, t.a, 2*r, 2*r+1, t.tile0, t.tile1)
+		}
+		return
+	}
+	m.Mul(dst, stride, t.a, 2*t.row0, 2*t.row1, t.tile0, t.tile1)
 	from, to := t.tile0*matmul.TileRows, min(t.tile1*matmul.TileRows, m.Rows())
 	for r := t.row0; r < t.row1; r++ {
-		p.d.ops.Add(dst[r*stride+from:r*stride+to], dst[(t.rows+r)*stride+from:(t.rows+r)*stride+to])
+		p.d.ops.Add(dst[2*r*stride+from:2*r*stride+to], dst[(2*r+1)*stride+from:(2*r+1)*stride+to])
 	}
 }
 
-// quantise prepares row r of rows as the input of products: its codes and, at 16
-// bits, those of what the codes miss, which has a row of its own.
-func (p *pass) quantise(a *matmul.Activations, r, rows int) {
-	a.Quantize(r)
+// input returns the values of row r of a product's input, to be filled and
+// followed by quantise.
+func (p *pass) input(a *matmul.Activations, r int) []float32 { return a.Row(p.planes * r) }
+
+// quantise prepares row r as the input of products: its codes and, at 16 bits,
+// those of what the codes miss, which has a row of its own.
+func (p *pass) quantise(a *matmul.Activations, r int) {
+	a.Quantize(p.planes * r)
 	if p.planes == 2 {
-		a.QuantizeResidual(rows+r, r)
+		a.QuantizeResidual(2*r+1, 2*r)
 	}
+}
+
+// output returns row r, of n values, of a product's output.
+func (p *pass) output(dst []float32, r, n int) []float32 {
+	at := p.planes * r * n
+	return dst[at : at+n : at+n]
 }

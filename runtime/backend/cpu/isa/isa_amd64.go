@@ -1,8 +1,13 @@
 package isa
 
-import "golang.org/x/sys/cpu"
+import (
+	"sync"
 
-func best() ISA {
+	"golang.org/x/sys/cpu"
+)
+
+// best is found once: CPUID leaves a virtual machine, which takes microseconds.
+var best = sync.OnceValue(func() ISA {
 	switch x := &cpu.X86; {
 	case !x.HasAVX2 || !x.HasFMA || !hasF16C():
 		return Generic
@@ -11,7 +16,7 @@ func best() ISA {
 	default:
 		return AVX2
 	}
-}
+})
 
 // hasF16C asks CPUID leaf 1 for VCVTPH2PS and VCVTPS2PH, which x/sys/cpu does not
 // report. Every processor with AVX2 has them, but emulators can leave them out.

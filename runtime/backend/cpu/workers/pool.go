@@ -29,7 +29,7 @@ type Pool struct {
 	tasks int
 
 	failed  atomic.Bool // skip the remaining tasks: one has panicked
-	failure *Panic      // written by the worker that set failed
+	failure *PanicError // written by the worker that set failed
 
 	helpers []*helper // the workers other than the caller of Run
 	exited  sync.WaitGroup
@@ -58,21 +58,21 @@ type helper struct {
 	_      pad
 }
 
-// Panic is what [Pool.Run] panics with when a task has panicked.
-type Panic struct {
+// PanicError is what [Pool.Run] panics with when a task has panicked.
+type PanicError struct {
 	Value any    // what the task panicked with
 	Stack []byte // of the goroutine that ran the task
 }
 
-var _ error = (*Panic)(nil)
+var _ error = (*PanicError)(nil)
 
 // Error returns the value and the stack of the original panic.
-func (p *Panic) Error() string {
+func (p *PanicError) Error() string {
 	return fmt.Sprintf("a parallel task panicked: %v\n\n%s", p.Value, p.Stack)
 }
 
 // Unwrap returns the panic's value when it is an error, as runtime errors are.
-func (p *Panic) Unwrap() error {
+func (p *PanicError) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
@@ -106,7 +106,7 @@ func (p *Pool) Workers() int { return len(p.helpers) + 1 }
 // keeps f in a variable instead of making a closure a call.
 //
 // When a task panics, the tasks that are not yet claimed are skipped, and Run
-// panics with a *[Panic]. The pool stays usable.
+// panics with a *[PanicError]. The pool stays usable.
 func (p *Pool) Run(tasks int, f func(worker, task int)) {
 	if tasks <= 0 {
 		return
@@ -191,7 +191,7 @@ func (p *Pool) attempt(worker int, finished *int64) (again bool) {
 		if v := recover(); v != nil {
 			*finished++
 			if p.failed.CompareAndSwap(false, true) {
-				p.failure = &Panic{Value: v, Stack: debug.Stack()}
+				p.failure = &PanicError{Value: v, Stack: debug.Stack()}
 			}
 			again = true
 		}

@@ -131,9 +131,9 @@ func TestPanicReachesTheCallerOfRun(t *testing.T) {
 		for range 10 {
 			func() {
 				defer func() {
-					got, ok := recover().(*Panic)
+					got, ok := recover().(*PanicError)
 					if !ok {
-						t.Fatalf("recovered %v, want a *Panic", got)
+						t.Fatalf("recovered %v, want a *PanicError", got)
 					}
 					if !errors.Is(got, cause) {
 						t.Errorf("errors.Is does not find the cause in %v", got)
