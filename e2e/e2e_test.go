@@ -158,6 +158,7 @@ func talkWithGoOpenAI(t *testing.T, base string) {
 	if answer == "" || usage == nil || usage.CompletionTokens > 16 || usage.TotalTokens != usage.PromptTokens+usage.CompletionTokens {
 		t.Errorf("answer %q, usage %+v", answer, usage)
 	}
+	request.StreamOptions = nil // it goes with streams only
 	request.Messages[0].Content = strings.Repeat("word ", 9000)
 	_, err = c.CreateChatCompletion(t.Context(), request)
 	var api *openai.APIError
