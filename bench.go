@@ -45,6 +45,7 @@ func (c *benchCmd) Run(ctx context.Context) error {
 		return err
 	}
 	o.Plan, o.Plans = c.Plans[0], c.Plans[1:]
+	o.NoPrefixCache = true // a repeated prompt is to be computed again
 	for _, b := range c.Batches {
 		o.MaxSequences = max(o.MaxSequences, b)
 	}

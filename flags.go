@@ -21,6 +21,7 @@ type modelFlags struct {
 	Activations  string `help:"Precision of the inputs of quantised products on the CPU: int8 as llama.cpp, or int16, nearer to float32 at up to twice the arithmetic." enum:"int8,int16" default:"int8"`
 	MaxSequences int    `help:"Sequences that run at a time." default:"64"`
 	StepTokens   int    `help:"New tokens in one step of the engine, prompts cut into chunks accordingly." default:"512"`
+	PrefixCache  bool   `help:"Keep the prefixes of prompts and answers as long as pages are free, so that follow-up questions start at once." default:"true" negatable:""`
 	ChatTemplate string `help:"Jinja file to use instead of the model's chat template." type:"existingfile" placeholder:"FILE"`
 }
 
@@ -28,7 +29,7 @@ type modelFlags struct {
 func (f *modelFlags) options() (runtime.Options, error) {
 	o := runtime.Options{
 		Backend: f.Backend, Threads: f.Threads, Context: f.Context, KVBytes: int64(f.KVMemory),
-		MaxSequences: f.MaxSequences, StepTokens: f.StepTokens,
+		MaxSequences: f.MaxSequences, StepTokens: f.StepTokens, NoPrefixCache: !f.PrefixCache,
 	}
 	if f.KVType == "bf16" {
 		o.KV = backend.KVBF16

@@ -126,7 +126,7 @@ func extract(archive, base, to string) (err error) {
 		if err != nil {
 			return err
 		}
-		var bar io.Writer = io.Discard
+		bar := io.Discard
 		if term.IsTerminal(int(os.Stderr.Fd())) {
 			bar = progressbar.DefaultBytes(int64(f.UncompressedSize64), base)
 		}

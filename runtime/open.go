@@ -50,6 +50,9 @@ type Options struct {
 	// MaxQueuedRequests and MaxQueuedTokens bound the queue (defaults 256, 4M).
 	MaxQueuedRequests int
 	MaxQueuedTokens   int
+	// NoPrefixCache computes every prompt from its first token, even when its
+	// beginning is known.
+	NoPrefixCache bool
 	// ChatTemplate overrides the model's own chat template (Jinja source).
 	ChatTemplate string
 	// Observer, when not nil, is told of steps and finished requests.
@@ -163,7 +166,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	e.engine, err = engine.New(device, f.model, engine.Options{
 		MaxContext: e.context, Pages: e.pages,
 		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens,
-		MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
+		NoPrefixCache: o.NoPrefixCache, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
 		Observer: o.Observer, Logger: o.Logger,
 	})
 	if err != nil {

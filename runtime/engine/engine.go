@@ -37,6 +37,7 @@ type Engine struct {
 	queue     *queue
 	running   []*sequence // by arrival, oldest first
 	pages     *kv.Pool
+	prefixes  *kv.Prefixes
 	committed int   // sum of the running sequences' commit; at most pages.Pages()
 	slots     []int // free slots
 	step      step
@@ -60,6 +61,7 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}
+	e.prefixes = kv.NewPrefixes(e.pages)
 	for slot := o.MaxSequences - 1; slot >= 0; slot-- {
 		e.slots = append(e.slots, slot)
 	}
@@ -219,6 +221,9 @@ func (e *Engine) reap() {
 func (e *Engine) finish(s *sequence, reason Reason, err error) {
 	s.unwatch()
 	if s.slot != noSlot {
+		if reason != ReasonError {
+			e.keep(s) // a follow-up continues here
+		}
 		e.withdraw(s)
 	} else if s.preempted == 0 {
 		e.gate.leave(s)
@@ -226,7 +231,7 @@ func (e *Engine) finish(s *sequence, reason Reason, err error) {
 	t := s.timings(time.Now())
 	e.count.Finished++
 	e.o.Observer.ObserveFinish(RequestReport{
-		Tenant: s.req.Tenant, Reason: reason, PromptTokens: len(s.req.Prompt),
+		Tenant: s.req.Tenant, Reason: reason, PromptTokens: len(s.req.Prompt), CachedTokens: s.cached,
 		GeneratedTokens: len(s.generated), MaxTokens: s.req.MaxTokens, Preemptions: s.preempted, Timings: t,
 	})
 	// The event comes last: who has seen it finds the pages free.
@@ -252,7 +257,9 @@ func (e *Engine) publish() {
 	e.count.Running = len(e.running)
 	e.count.Waiting = len(e.queue.preempted) // the gate counts the others
 	e.count.Pages, e.count.UsedPages = e.pages.Pages(), e.pages.Used()
-	e.count.CommittedPages = e.committed
+	e.count.CommittedPages, e.count.CachedPages = e.committed, e.pages.Cached()
+	prefixes := e.prefixes.Stats()
+	e.count.Prefixes, e.count.PrefixHits, e.count.PrefixMisses, e.count.PrefixEvictions = e.prefixes.Len(), prefixes.Hits, prefixes.Misses, prefixes.Evictions
 	s := e.count
 	e.stats.Store(&s)
 }

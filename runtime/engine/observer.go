@@ -57,7 +57,10 @@ type Stats struct {
 	QueuedTokens int // prompt tokens of the requests that wait
 
 	Pages     int // KV pages there are
-	UsedPages int // pages that hold keys and values
+	UsedPages int // pages that running sequences hold
+	// CachedPages are held by kept prefixes alone: they are given up as soon as a
+	// sequence needs them.
+	CachedPages int
 	// CommittedPages are those that running sequences hold or may still claim
 	// before they end: admission goes by them.
 	CommittedPages int
@@ -67,10 +70,16 @@ type Stats struct {
 	PrefillTokens uint64
 	DecodeTokens  uint64
 	Preemptions   uint64
+	CachedTokens  uint64 // prompt tokens that came from kept prefixes
 	Finished      uint64 // requests that ended, for whatever reason
 	Refused       uint64 // requests that Submit refused because the queue was full
 	StepTokens    int    // tokens of the latest step
+
+	Prefixes        int // prefixes that are kept
+	PrefixHits      uint64
+	PrefixMisses    uint64
+	PrefixEvictions uint64
 }
 
 // FreePages returns the pages that hold nothing.
-func (s Stats) FreePages() int { return s.Pages - s.UsedPages }
+func (s Stats) FreePages() int { return s.Pages - s.UsedPages - s.CachedPages }

@@ -43,6 +43,8 @@ type Options struct {
 	// admission and the tokens of their prompts.
 	MaxQueuedRequests int
 	MaxQueuedTokens   int
+	// NoPrefixCache computes every prompt from its first token.
+	NoPrefixCache bool
 	// Logger is told about device failures and preemptions; nil discards them.
 	Logger *slog.Logger
 	// Observer is told about steps and requests; nil means nobody is.

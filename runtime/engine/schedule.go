@@ -17,7 +17,7 @@ import (
 func (e *Engine) admit() {
 	chunk, pages := e.o.chunkTokens(), e.pages.Pages()
 	fits := func(s *sequence) bool {
-		return e.committed+s.reservation(chunk, pages) <= pages
+		return e.committed+s.reservation(chunk, pages) <= pages && !e.awaits(s)
 	}
 	for len(e.slots) > 0 {
 		s := e.queue.next(fits)
@@ -26,13 +26,16 @@ func (e *Engine) admit() {
 		}
 		s.slot = e.slots[len(e.slots)-1]
 		e.slots = e.slots[:len(e.slots)-1]
-		e.recommit(s, s.reservation(chunk, pages))
+		e.begin(s)
+		e.recommit(s, max(s.reservation(chunk, pages), s.kv.Pages()))
 		i, _ := slices.BinarySearchFunc(e.running, s, byArrival)
 		e.running = slices.Insert(e.running, i, s)
 		if s.preempted == 0 {
 			e.gate.leave(s)
 			s.admitted = time.Now()
-			s.stream.push(Event{Kind: KindAdmitted})
+			e.count.CachedTokens += uint64(s.cached)
+			s.processed = s.cached
+			s.stream.push(Event{Kind: KindAdmitted, CachedTokens: s.cached})
 		}
 	}
 }
@@ -57,6 +60,7 @@ func (e *Engine) withdraw(s *sequence) {
 func (e *Engine) preempt(s *sequence) {
 	e.o.Logger.Debug("sequence preempted: the KV pages are used up",
 		"request", s.req.ID, "tokens", s.total(), "pages", s.kv.Pages())
+	e.keep(s)
 	e.withdraw(s)
 	s.preempted++
 	e.count.Preemptions++

@@ -30,9 +30,13 @@ type sequence struct {
 	sampler   *sample.Sampler
 	generated []int32
 
-	kv     *kv.Sequence
-	slot   int // noSlot unless running
-	commit int // pages that it holds or may still take
+	kv      *kv.Sequence
+	chain   *chain
+	keys    []kv.Key // of the whole blocks hashed so far
+	cached  int      // prompt tokens that came from a kept prefix
+	unknown bool     // the device does not know the pages of that prefix yet
+	slot    int      // noSlot unless running
+	commit  int      // pages that it holds or may still take
 
 	planned    int // end of the chunk of the step being built
 	processed  int // prompt tokens reported by Progress events
@@ -126,6 +130,7 @@ func (e *Engine) newSequence(ctx context.Context, req Request) (*sequence, error
 	s.kv = kv.NewSequence(e.pages, s.layout)
 	s.stream = newStream(e.poke)
 	s.sampler = sample.New(req.Sampling, req.Prompt)
+	s.hashPrompt()
 	return s, nil
 }
 

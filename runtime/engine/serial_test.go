@@ -30,7 +30,7 @@ type job struct {
 // pages end: nothing but preemption lets them finish.
 func drawJob(t *rapid.T, o engine.Options, storm bool) job {
 	req := engine.Request{
-		Prompt: prompt(rapid.SampledFrom([]int{1, 2, 30, 63, 64, 65, 90, 128, 140, 200, 300}).Draw(t, "prompt"), rapid.Uint64().Draw(t, "seed")),
+		Prompt: prompt(rapid.SampledFrom([]int{1, 2, 30, 63, 64, 65, 90, 128, 140, 200, 300}).Draw(t, "prompt"), rapid.OneOf(rapid.Uint64Range(1, 2), rapid.Uint64()).Draw(t, "seed")), // some begin alike
 		Plan: rapid.SampledFrom([]*plan.Plan{
 			mixed(plan.SpanPosition), mixed(plan.SpanLength), plan.NewDense(shape), plan.Uniform("one block", shape, plan.Rule{}),
 		}).Draw(t, "plan"),
@@ -53,6 +53,20 @@ func drawJob(t *rapid.T, o engine.Options, storm bool) job {
 		j.cancelAfter = rapid.IntRange(1, 12).Draw(t, "cancel after")
 	}
 
+	return expect(j, o)
+}
+
+// followUp continues a finished job's text, as the next turn of a conversation.
+func followUp(t *rapid.T, j job, o engine.Options) job {
+	next := j.req
+	next.Prompt = append(append(slices.Clone(j.req.Prompt), j.want...), prompt(rapid.IntRange(1, 70).Draw(t, "turn"), 7)...)
+	next.MaxTokens = 10
+	return expect(job{req: next}, o)
+}
+
+// expect computes what must come of a job.
+func expect(j job, o engine.Options) job {
+	req := j.req
 	p, total := len(req.Prompt), len(req.Prompt)+req.MaxTokens
 	if req.MaxTokens == 0 {
 		total = o.MaxContext
@@ -144,7 +158,7 @@ func (j job) run(e *engine.Engine) error {
 // pools, small steps and few slots, some of them cancelled on the way. The fake
 // device notices wrong pages; its answers change with whatever else goes wrong.
 func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
-	var preemptions, cancelled uint64
+	var hits, preemptions, cancelled uint64
 	rapid.Check(t, func(t *rapid.T) {
 		o := engine.Options{
 			Pages:                  rapid.SampledFrom([]int{4, 12, 24, 25, 28, 33, 48, 60}).Draw(t, "pages"),
@@ -168,22 +182,32 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 				t.Errorf("Step: %v", err)
 			}
 		}
-		errs := make([]error, len(jobs))
-		var wg sync.WaitGroup
-		for i, j := range jobs {
-			wg.Go(func() { errs[i] = j.run(e) })
-		}
-		wg.Wait()
-		for i, err := range errs {
-			if err != nil {
-				t.Errorf("request %d: prompt of %d, max tokens %d, plan %s, span %s: %v",
-					i, len(jobs[i].req.Prompt), jobs[i].req.MaxTokens, jobs[i].req.Plan.Name, jobs[i].req.Plan.Span, err)
+		for turn := range 2 {
+			errs := make([]error, len(jobs))
+			var wg sync.WaitGroup
+			for i, j := range jobs {
+				wg.Go(func() { errs[i] = j.run(e) })
+			}
+			wg.Wait()
+			for i, err := range errs {
+				if err != nil {
+					t.Errorf("turn %d, request %d: prompt of %d, max tokens %d, plan %s, span %s: %v",
+						turn, i, len(jobs[i].req.Prompt), jobs[i].req.MaxTokens, jobs[i].req.Plan.Name, jobs[i].req.Plan.Span, err)
+				}
+			}
+			if turn == 0 {
+				for i := range jobs {
+					if jobs[i].refusal == nil {
+						jobs[i] = followUp(t, jobs[i], o)
+					}
+				}
 			}
 		}
 		if s := e.Stats(); s.UsedPages != 0 || s.CommittedPages != 0 || s.Running != 0 || s.Waiting != 0 || s.QueuedTokens != 0 {
 			t.Errorf("with nothing left to do: %+v", s)
 		} else {
 			preemptions += s.Preemptions
+			hits += s.PrefixHits
 		}
 		for _, j := range jobs {
 			if j.cancelAfter > 0 {
@@ -194,8 +218,8 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	t.Logf("%d preemptions, %d requests were to be cancelled", preemptions, cancelled)
-	if !t.Failed() && (preemptions == 0 || cancelled == 0) {
+	t.Logf("%d prefix hits, %d preemptions, %d requests were to be cancelled", hits, preemptions, cancelled)
+	if !t.Failed() && (preemptions == 0 || cancelled == 0 || hits == 0) {
 		t.Errorf("the test did not reach what it is for")
 	}
 }

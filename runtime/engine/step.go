@@ -68,8 +68,13 @@ func (e *Engine) build(chosen []*sequence) {
 	st.seqs, st.owners = st.seqs[:0], st.owners[:0]
 	for _, s := range chosen {
 		from, to := s.kv.Len(), s.planned
+		st.deltas = st.deltas[:0]
+		if s.unknown {
+			st.deltas, s.unknown = s.kv.Entries(st.deltas), false
+		}
+		e.prefixes.Reclaim(s.kv.Need(to))
 		var err error
-		if st.deltas, err = s.kv.Extend(to, st.deltas[:0]); err != nil {
+		if st.deltas, err = s.kv.Extend(to, st.deltas); err != nil {
 			e.finish(s, ReasonError, err) // its pages had been reserved: never seen
 			continue
 		}
@@ -137,6 +142,9 @@ func (e *Engine) deliver(r *backend.Result) {
 	for _, s := range st.seqs {
 		prefilled := !s.decoding()
 		s.kv.Advance()
+		if prefilled {
+			e.keep(s)
+		}
 		var logits [][]float32
 		var choice *sample.Choice
 		for ; row < len(st.owners) && st.owners[row] == s; row++ {

@@ -22,13 +22,15 @@ var ErrNoPages = errors.New("no free KV pages")
 // Pool hands out page numbers 0 to Pages()-1 and counts their holders. A page
 // is free when nothing holds it.
 type Pool struct {
-	free []int32 // a stack: the page returned last is the warmest in caches
-	refs []int32
+	free   []int32 // a stack: the page returned last is the warmest in caches
+	refs   []int32 // holders of each page
+	cached []int32 // of which are snapshots
+	idle   int     // pages that only snapshots hold
 }
 
 // NewPool returns a pool of that many free pages.
 func NewPool(pages int) *Pool {
-	p := &Pool{free: make([]int32, pages), refs: make([]int32, pages)}
+	p := &Pool{free: make([]int32, pages), refs: make([]int32, pages), cached: make([]int32, pages)}
 	for i := range p.free {
 		p.free[i] = int32(pages - 1 - i)
 	}
@@ -41,9 +43,12 @@ func (p *Pool) Pages() int { return len(p.refs) }
 // Free returns the number of pages that nothing holds.
 func (p *Pool) Free() int { return len(p.free) }
 
-// Used returns the number of pages that are held, each counted once however
+// Used returns the number of pages that sequences hold, each counted once however
 // many hold it.
-func (p *Pool) Used() int { return len(p.refs) - len(p.free) }
+func (p *Pool) Used() int { return len(p.refs) - len(p.free) - p.idle }
+
+// Cached returns the number of pages that only snapshots hold.
+func (p *Pool) Cached() int { return p.idle }
 
 // Refs returns the number of holders of a page.
 func (p *Pool) Refs(page int32) int { return int(p.refs[page]) }
@@ -65,7 +70,32 @@ func (p *Pool) Retain(page int32) {
 	if p.refs[page] <= 0 {
 		panic(fmt.Sprintf("kv: page %d is retained but free", page))
 	}
+	if p.refs[page] == p.cached[page] {
+		p.idle--
+	}
 	p.refs[page]++
+}
+
+// retainCached adds a snapshot to the holders of a page.
+func (p *Pool) retainCached(page int32) {
+	if p.refs[page] <= 0 {
+		panic(fmt.Sprintf("kv: page %d is cached but free", page))
+	}
+	p.refs[page]++
+	p.cached[page]++
+}
+
+// releaseCached takes a snapshot from the holders of a page.
+func (p *Pool) releaseCached(page int32) {
+	if p.refs[page] == p.cached[page] {
+		p.idle--
+	}
+	p.cached[page]--
+	if p.refs[page]--; p.refs[page] == 0 {
+		p.free = append(p.free, page)
+	} else if p.refs[page] == p.cached[page] {
+		p.idle++
+	}
 }
 
 // Release takes one holder from a page and frees it when that was the last. A
@@ -77,5 +107,7 @@ func (p *Pool) Release(page int32) {
 	}
 	if p.refs[page]--; p.refs[page] == 0 {
 		p.free = append(p.free, page)
+	} else if p.refs[page] == p.cached[page] {
+		p.idle++
 	}
 }

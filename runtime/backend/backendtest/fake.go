@@ -41,7 +41,8 @@ func (FakeBackend) Load(_ context.Context, m *model.Model, _ weights.Source, o b
 // must come out.
 //
 // A block that a query sees but that was not entered for its slot, or whose page
-// has another owner by now, is an error of Step that says so.
+// holds another block by now, is an error of Step that says so, and so is writing
+// to a page that another slot writes to.
 type Fake struct {
 	layers, kvHeads, vocab int
 	options                backend.Options
@@ -60,7 +61,8 @@ type Fake struct {
 
 type tableKey struct{ head, block int32 }
 
-// fakePage is the content of one page: hashes of its tokens, and whose they are.
+// fakePage is the content of one page: hashes of its tokens, and the slot that
+// wrote them.
 type fakePage struct {
 	slot, head, block int32
 	filled            int
@@ -232,8 +234,11 @@ func (f *Fake) store(s backend.Seq, layer int, states []uint64) error {
 			if at == 0 {
 				*p = fakePage{slot: int32(s.Slot), head: int32(h), block: int32(pos / plan.BlockSize)}
 			}
-			if err := p.holds(s.Slot, h, pos/plan.BlockSize, at); err != nil {
+			if err := p.holds(h, pos/plan.BlockSize, at); err != nil {
 				return fmt.Errorf("fake: token %d of slot %d, page %d: %w", pos, s.Slot, page, err)
+			}
+			if int(p.slot) != s.Slot || p.filled != at {
+				return fmt.Errorf("fake: token %d of slot %d is to be written to page %d, which slot %d has filled to %d", pos, s.Slot, page, p.slot, p.filled)
 			}
 			p.values[at] = mix(x, uint64(h)+1)
 			p.filled = at + 1
@@ -259,7 +264,7 @@ func (f *Fake) attend(s backend.Seq, layer int, states []uint64) error {
 				}
 				p := &f.pages[page]
 				n := min(plan.BlockSize, pos-block*plan.BlockSize+1)
-				if err := p.holds(s.Slot, h, block, n); err != nil {
+				if err := p.holds(h, block, n); err != nil {
 					return fmt.Errorf("fake: query %d of slot %d, page %d: %w", pos, s.Slot, page, err)
 				}
 				for _, v := range p.values[:n] {
@@ -281,11 +286,12 @@ func (f *Fake) page(s backend.Seq, h, block int) (int32, error) {
 	return 0, fmt.Errorf("fake: block %d of head %d was never entered for slot %d", block, h, s.Slot)
 }
 
-// holds says whether the page still has the first n tokens of that block.
-func (p *fakePage) holds(slot, h, block, n int) error {
-	if int(p.slot) != slot || int(p.head) != h || int(p.block) != block || p.filled < n {
-		return fmt.Errorf("wanted %d tokens of block %d of head %d, it holds %d tokens of block %d of head %d of slot %d",
-			n, block, h, p.filled, p.block, p.head, p.slot)
+// holds says whether the page still has the first n tokens of that block. Full
+// pages may be shared; that they are of the right text shows in the answer.
+func (p *fakePage) holds(h, block, n int) error {
+	if int(p.head) != h || int(p.block) != block || p.filled < n {
+		return fmt.Errorf("wanted %d tokens of block %d of head %d, it holds %d tokens of block %d of head %d",
+			n, block, h, p.filled, p.block, p.head)
 	}
 	return nil
 }

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"math"
+
+	"github.com/moaserve/moaserve/runtime/kv"
+	"github.com/moaserve/moaserve/runtime/plan"
+)
+
+// chain hashes a text block by block. The key of a prefix depends on everything
+// that its keys and values depend on, and on the tenant: one tenant can neither
+// use nor, by timing, detect what another has read.
+type chain struct {
+	h    hash.Hash
+	last kv.Key
+	buf  []byte
+}
+
+// newChain begins the chain of a sequence.
+func newChain(tenant string, l *plan.Layout, total int) *chain {
+	c := &chain{h: sha256.New()}
+	p := l.Plan()
+	// Writes to a hash do not fail.
+	number := func(n uint64) { c.buf = binary.LittleEndian.AppendUint64(c.buf, n) }
+	number(uint64(len(tenant)))
+	c.buf = append(append(c.buf, tenant...), p.Span...)
+	number(uint64(p.Floor))
+	if p.Span == plan.SpanLength {
+		number(uint64(plan.Bucket(total)))
+	}
+	for _, layer := range p.Heads {
+		for _, i := range layer {
+			number(uint64(p.Rules[i].Alpha))
+			number(math.Float64bits(p.Rules[i].Beta))
+		}
+	}
+	_, _ = c.h.Write(c.buf)
+	c.h.Sum(c.last[:0])
+	return c
+}
+
+// next returns the key of the prefix that ends with this block.
+func (c *chain) next(block []int32) kv.Key {
+	c.buf = append(c.buf[:0], c.last[:]...)
+	for _, t := range block {
+		c.buf = binary.LittleEndian.AppendUint32(c.buf, uint32(t))
+	}
+	c.h.Reset()
+	_, _ = c.h.Write(c.buf)
+	c.h.Sum(c.last[:0])
+	return c.last
+}
+
+// hashPrompt computes the keys of the whole blocks of a prompt. Submit's
+// goroutine does it.
+func (s *sequence) hashPrompt() {
+	s.chain = newChain(s.req.Tenant, s.layout, s.limit)
+	s.extendKeys(len(s.req.Prompt))
+}
+
+// extendKeys computes the keys of all whole blocks of the first tokens.
+func (s *sequence) extendKeys(tokens int) {
+	var block [plan.BlockSize]int32
+	for n := len(s.keys) + 1; n*plan.BlockSize <= tokens; n++ {
+		s.keys = append(s.keys, s.chain.next(s.appendTokens(block[:0], (n-1)*plan.BlockSize, n*plan.BlockSize)))
+	}
+}
+
+// begin lets a sequence that has no pages continue the longest prefix that is
+// kept. The last token is always computed: its logits are wanted.
+func (e *Engine) begin(s *sequence) {
+	if s.req.Logits || e.o.NoPrefixCache {
+		return // every position's logits are wanted
+	}
+	s.extendKeys(s.total() - 1)
+	n := e.prefixes.Longest(s.keys[:(s.total()-1)/plan.BlockSize])
+	if n == nil {
+		return
+	}
+	s.kv.Continue(n)
+	s.unknown = true
+	if s.preempted == 0 {
+		s.cached = n.Tokens()
+	}
+}
+
+// keep puts what a sequence has computed so far, to the last block boundary, into
+// the index. It is called between steps.
+func (e *Engine) keep(s *sequence) {
+	blocks := s.kv.Len() / plan.BlockSize
+	if blocks == 0 || e.o.NoPrefixCache {
+		return
+	}
+	s.extendKeys(blocks * plan.BlockSize)
+	if key := s.keys[blocks-1]; !e.prefixes.Has(key) {
+		e.prefixes.Add(key, s.kv.Snapshot())
+	}
+}
+
+// awaits reports whether a running prefill is about to compute a longer prefix of
+// s than is kept: the second of two equal prompts had better wait for the first.
+func (e *Engine) awaits(s *sequence) bool {
+	if s.req.Logits || e.o.NoPrefixCache {
+		return false
+	}
+	usable := s.keys[:min(len(s.keys), (s.total()-1)/plan.BlockSize)]
+	have := len(usable)
+	for have > 0 && !e.prefixes.Has(usable[have-1]) {
+		have--
+	}
+	for _, r := range e.running {
+		if r.decoding() || r.req.Logits {
+			continue
+		}
+		common := 0
+		for common < min(len(usable), len(r.keys)) && usable[common] == r.keys[common] {
+			common++
+		}
+		if common > have && r.kv.Len()/plan.BlockSize < common {
+			return true
+		}
+	}
+	return false
+}
