@@ -67,6 +67,7 @@ func (s *served) Stats() gateway.Stats {
 	e := s.Engine.Stats()
 	return gateway.Stats{
 		Running: e.Running, Waiting: e.Waiting, Preemptions: e.Preemptions, Pages: e.Pages, PageTokens: plan.BlockSize,
-		KVUsage: float64(e.UsedPages) / float64(max(e.Pages, 1)),
+		KVUsage: float64(e.UsedPages) / float64(max(e.Pages, 1)), UsedPages: e.UsedPages, CachedPages: e.CachedPages,
+		Prefixes: e.Prefixes, PrefixEvictions: e.PrefixEvictions,
 	}
 }

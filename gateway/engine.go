@@ -103,4 +103,9 @@ type Stats struct {
 	Preemptions uint64  // sequences sent back to the queue, since the start
 	PageTokens  int     // positions a KV page holds
 	Pages       int     // KV pages in the pool
+	UsedPages   int     // of which running sequences hold
+	CachedPages int     // of which only kept prefixes hold
+
+	Prefixes        int // prefixes that are kept
+	PrefixEvictions uint64
 }

@@ -138,7 +138,7 @@ func (f *fakeEngine) Healthy() error {
 }
 
 func (f *fakeEngine) Stats() Stats {
-	return Stats{Running: int(f.running.Load()), Waiting: 3, KVUsage: .25, Preemptions: 7, PageTokens: 64, Pages: 1000}
+	return Stats{Running: int(f.running.Load()), Waiting: 3, KVUsage: .25, Preemptions: 7, PageTokens: 64, Pages: 1000, UsedPages: 250, CachedPages: 500, Prefixes: 9, PrefixEvictions: 4}
 }
 
 func (f *fakeEngine) requests() []runtime.Request {

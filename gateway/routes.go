@@ -32,6 +32,7 @@ func (s *Server) routes() []route {
 		{fiber.MethodGet, "/v1/models/+", false, s.getModel},
 		{fiber.MethodPost, "/tokenize", false, s.tokenize},
 		{fiber.MethodPost, "/detokenize", false, s.detokenize},
+		{fiber.MethodGet, "/moaserve/kv", false, s.kv},
 		{fiber.MethodGet, "/version", false, s.version},
 		{fiber.MethodGet, "/health", true, s.health},
 		{fiber.MethodGet, "/ready", true, s.ready},
