@@ -5,12 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moaserve/moaserve/planstore"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
 
 // smolLM2 is the model that the plans were made for.
 var smolLM2 = plan.Shape{
-	Layers: 30, QueryHeads: 9, KVHeads: 3, HeadDim: 64,
+	Layers: 30, QueryHeads: 9, KVHeads: 3, HeadDim: 64, Context: 8192,
 	WeightsSHA256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 }
 
@@ -19,14 +20,10 @@ func TestEveryFileIsListed(t *testing.T) {
 	if err != nil || len(entries) != len(names) {
 		t.Fatalf("%d files, %d names, %v", len(entries), len(names), err)
 	}
-	for _, e := range entries {
-		name := strings.TrimSuffix(e, ".json")
-		if p, ok := ByName(name); !ok || !strings.HasSuffix(name, "."+p.Name) {
-			t.Errorf("%s: found %v", name, ok)
+	for i, p := range All() {
+		if !strings.HasSuffix(names[i], "."+p.Name) {
+			t.Errorf("%s holds the plan %s", names[i], p.Name)
 		}
-	}
-	if _, ok := ByName("none"); ok {
-		t.Error("found a plan that does not exist")
 	}
 }
 
@@ -54,28 +51,31 @@ func TestPlansKeepWhatTheyState(t *testing.T) {
 }
 
 func TestPlansAreFoundByShapeAndWeights(t *testing.T) {
-	count := func(change func(*plan.Shape)) int {
+	store, err := planstore.NewMemory(All()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*plan.Shape)
+		want   string
+	}{
+		"their own weights": {func(*plan.Shape) {}, "moa-50 moa-33 moa-25"},
+		"unknown weights":   {func(m *plan.Shape) { m.WeightsSHA256 = "" }, "moa-50 moa-33 moa-25"},
+		"other weights":     {func(m *plan.Shape) { m.WeightsSHA256 = strings.Repeat("0", 64) }, ""},
+		"another shape":     {func(m *plan.Shape) { m.Layers++ }, ""},
+	} {
 		m := smolLM2
-		change(&m)
-		return len(ForShape(m))
-	}
-	if n := count(func(*plan.Shape) {}); n != 3 {
-		t.Errorf("%d plans for their own weights", n)
-	}
-	if n := count(func(m *plan.Shape) { m.WeightsSHA256 = "" }); n != 3 {
-		t.Errorf("%d plans for their shape", n)
-	}
-	if n := count(func(m *plan.Shape) { m.WeightsSHA256 = strings.Repeat("0", 64) }); n != 0 {
-		t.Errorf("%d plans for other weights", n)
-	}
-	if n := count(func(m *plan.Shape) { m.Layers++ }); n != 0 {
-		t.Errorf("%d plans for another shape", n)
-	}
-	byHash := ForWeights(strings.ToUpper(smolLM2.WeightsSHA256))
-	if len(byHash) != 3 || byHash[0].Name != "moa-50" || byHash[2].Name != "moa-25" {
-		t.Errorf("%d plans by hash", len(byHash))
-	}
-	if len(ForWeights("")) != 0 {
-		t.Error("plans for no weights")
+		c.change(&m)
+		list, err := store.List(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range list {
+			got = append(got, p.Name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: plans %v, want %s", name, got, c.want)
+		}
 	}
 }

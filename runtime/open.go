@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moaserve/moaserve/plans"
+	"github.com/moaserve/moaserve/planstore"
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu"
 	"github.com/moaserve/moaserve/runtime/chat"
@@ -34,11 +36,13 @@ type Options struct {
 	// Activations is the precision of the inputs of quantised products on the CPU.
 	Activations backend.Precision
 	// Plan is the default plan: "dense", "uniform:50%", a plan file, the name of
-	// a built-in plan for these weights, or empty for the built-in default (dense
+	// a plan of the Store for these weights, or empty for "moa-50" of the Store (dense
 	// when no plan is known).
 	Plan string
 	// Plans are further plans to offer, written like Plan.
 	Plans []string
+	// Store holds the plans that are found by name; nil means the built-in ones.
+	Store planstore.Store
 	// Context bounds prompt and answer together; 0 means the model's own.
 	Context int
 	// KVBytes bounds the KV cache; 0 lets Open choose (see kvPages).
@@ -191,59 +195,64 @@ func chooseBackend(name string) (backend.Backend, error) {
 	return nil, fmt.Errorf("unknown backend %q: auto, cpu or cuda", name)
 }
 
-// loadPlans fills e.plans: the default first, dense always there.
+// loadPlans fills e.plans: the default first, those of the store after what was
+// asked for, dense always there.
 func (e *Engine) loadPlans(ctx context.Context, o Options) error {
-	shape := e.model.Shape()
-	builtin := map[string]*plan.Plan{}
-	if known := plans.ForShape(shape); len(known) > 0 {
-		sum, err := e.files.sha256(ctx)
-		if err != nil {
-			return fmt.Errorf("hashing the weights: %w", err)
-		}
-		shape.WeightsSHA256 = sum
-		for _, p := range plans.ForShape(shape) {
-			builtin[p.Name] = p
+	store := o.Store
+	if store == nil {
+		var err error
+		if store, err = planstore.NewMemory(plans.All()...); err != nil {
+			return fmt.Errorf("the built-in plans: %w", err)
 		}
 	}
-	add := func(spec string) error {
-		p, ok := builtin[spec]
-		if !ok {
-			var err error
-			if p, err = plan.Parse(spec, shape); err != nil {
-				return err
-			}
+	shape := e.model.Shape()
+	known, err := store.List(ctx, shape)
+	if err != nil {
+		return err
+	}
+	if len(known) > 0 { // for such dimensions; hashing tells for which weights
+		if shape.WeightsSHA256, err = e.files.sha256(ctx); err != nil {
+			return fmt.Errorf("hashing the weights: %w", err)
 		}
-		if err := p.Check(shape); err != nil {
-			return fmt.Errorf("plan %q: %w", p.Name, err)
+		if known, err = store.List(ctx, shape); err != nil {
+			return err
 		}
-		if e.plan(p.Name) == nil {
-			e.plans = append(e.plans, p)
-		}
-		return nil
 	}
 	first := o.Plan
 	if first == "" {
 		first = "dense"
-		if _, ok := builtin[defaultPlan]; ok {
+		if slices.ContainsFunc(known, func(p *plan.Plan) bool { return p.Name == defaultPlan }) {
 			first = defaultPlan
 		}
 	}
 	for _, spec := range append([]string{first}, o.Plans...) {
-		if err := add(spec); err != nil {
+		p, err := store.Get(ctx, shape, spec)
+		if errors.Is(err, planstore.ErrNotFound) {
+			p, err = plan.Parse(spec, shape)
+		}
+		if err != nil {
 			return err
 		}
-	}
-	for _, p := range plans.ForShape(shape) {
-		if _, ok := builtin[p.Name]; ok {
-			if err := add(p.Name); err != nil {
-				return err
-			}
+		if err := p.Check(shape); err != nil {
+			return fmt.Errorf("plan %q: %w", p.Name, err)
 		}
+		e.offer(p)
 	}
-	return add("dense")
+	for _, p := range known {
+		e.offer(p)
+	}
+	e.offer(plan.NewDense(shape))
+	return nil
 }
 
-// defaultPlan is the built-in plan that is used when none is asked for: half the
+// offer adds a plan, unless one of its name is offered already.
+func (e *Engine) offer(p *plan.Plan) {
+	if e.plan(p.Name) == nil {
+		e.plans = append(e.plans, p)
+	}
+}
+
+// defaultPlan is the plan of the store that is used when none is asked for: half the
 // KV cache at one thousandth of a nat of divergence.
 const defaultPlan = "moa-50"
 
