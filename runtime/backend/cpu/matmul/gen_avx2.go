@@ -24,7 +24,7 @@ func (g *gen) avx2() {
 }
 
 // avx2Kernel writes the kernel of a quantised kind. DI is dst, SI the stride in
-// bytes, DX the tile, CX the blocks left, AX the tiles left, R8-R11 point into the
+// bytes, DX the tile, BX its size, CX the blocks left, AX the tiles left, R8-R11 point into the
 // activation rows, R12 is the block and R13 the header.
 func (g *gen) avx2Kernel(k kind) {
 	frame := 0
@@ -62,7 +62,17 @@ func (g *gen) avx2Rows(k kind, rows int) {
 		for r := range rows {
 			g.p("VXORPS Y%d, Y%d, Y%d", 10+r, 10+r, 10+r)
 		}
+		if half == 0 {
+			g.p("MOVQ CX, BX")
+			g.p("IMULQ $%d, BX", k.block)
+		}
 		g.superBegin(k, "R12", "R13", at)
+		if half == 0 {
+			// The next tile's weights come while this one's are multiplied.
+			for line := 0; line < k.block; line += 64 {
+				g.p("PREFETCHT0 %d(R12)(BX*1)", line)
+			}
+		}
 		switch k.bits {
 		case 4:
 			g.avx2Dots4(rows, half)
