@@ -22,6 +22,11 @@ func (g *gen) avx512() {
 	}
 }
 
+// prefetchRows is the same distance for several rows, which pass through the
+// weights more slowly and more than once: about a tile of 576 four-bit columns.
+// All general registers are in use, so it is not the tile's own size as in AVX2.
+const prefetchRows = 6144
+
 // avx512Kernel writes the kernel of a quantised kind, for one to eight rows.
 // Integer sums are in Z0-Z7, results in Z8-Z15, Q6_K's second sums in Z16-Z23.
 // Z24 and Z25 hold unpacked codes, Z26, Z27 and Z31 are temporary, Z28-Z30
@@ -53,10 +58,12 @@ func (g *gen) avx512Kernel(k kind) {
 		}
 		at := string(rune('0' + rows))
 		g.superBegin(k, "DX", "SI", at)
-		if rows == 1 {
-			for off := 0; off < k.block; off += 64 {
-				g.p("PREFETCHT0 %d(DX)", prefetch+off)
-			}
+		ahead := prefetch
+		if rows > 1 {
+			ahead = prefetchRows
+		}
+		for off := 0; off < k.block; off += 64 {
+			g.p("PREFETCHT0 %d(DX)", ahead+off)
 		}
 		if k.bits == 6 {
 			g.avx512Dots6(k, rows)
