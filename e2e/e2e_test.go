@@ -114,6 +114,7 @@ func TestServerSpeaksToEverySDK(t *testing.T) {
 		}
 	})
 	t.Run("go-openai", func(t *testing.T) { talkWithGoOpenAI(t, base) })
+	t.Run("terminal chat with a file", func(t *testing.T) { talkInTheTerminal(t, base) })
 	t.Run("curl", func(t *testing.T) { talkWithCurl(t, base) })
 }
 
@@ -164,6 +165,23 @@ func talkWithGoOpenAI(t *testing.T, base string) {
 	var api *openai.APIError
 	if !errors.As(err, &api) || api.HTTPStatusCode != 400 || api.Code != "context_length_exceeded" {
 		t.Errorf("an over-long prompt gives %v, want an APIError of code context_length_exceeded", err)
+	}
+}
+
+func talkInTheTerminal(t *testing.T, base string) {
+	chat := exec.Command("go", "run", "..", "chat", "--url", base, "--file", document(t), "--max-tokens", "12", "--temperature", "0")
+	chat.Stdin = strings.NewReader("What is this about?\nAnd what burned down?\n/quit\n")
+	out, err := chat.Output()
+	if answers := strings.Split(strings.TrimSpace(string(out)), "\n"); err != nil || len(answers) < 2 || answers[0] == "" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	one, err := exec.Command("go", "run", "..", "chat", "--url", base, "--plan", "moa-25", "--max-tokens", "6", "Say", "hello.").Output()
+	if err != nil || strings.TrimSpace(string(one)) == "" {
+		t.Errorf("one question: %v, %q", err, one)
+	}
+	out, err = exec.Command("go", "run", "..", "chat", "--url", base, "--plan", "none", "Hello?").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "does not exist") && !strings.Contains(string(out), "not found") {
+		t.Errorf("an unknown plan gives %v\n%s", err, out)
 	}
 }
 
