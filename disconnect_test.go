@@ -5,33 +5,19 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/moaserve/moaserve/gateway"
+	"github.com/moaserve/moaserve/internal/testmodel"
 	"github.com/moaserve/moaserve/runtime"
 )
-
-// testModel finds the real model, or skips.
-func testModel(t *testing.T) string {
-	t.Helper()
-	path := os.Getenv("MOASERVE_TEST_MODEL")
-	if path == "" {
-		path = filepath.Join("models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no model (make test fetches it): %v", err)
-	}
-	return path
-}
 
 // serveModel serves the real model in this process.
 func serveModel(t *testing.T, o gateway.Options) (*runtime.Engine, string) {
 	t.Helper()
-	e, err := runtime.Open(t.Context(), testModel(t), runtime.Options{})
+	e, err := runtime.Open(t.Context(), testmodel.Path(t), runtime.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,25 +17,14 @@ import (
 	"time"
 
 	openai "github.com/sashabaranov/go-openai"
-)
 
-// model finds the real model, or skips.
-func model(t *testing.T) string {
-	t.Helper()
-	path := os.Getenv("MOASERVE_TEST_MODEL")
-	if path == "" {
-		path = filepath.Join("..", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no model (make test fetches it): %v", err)
-	}
-	return path
-}
+	"github.com/moaserve/moaserve/internal/testmodel"
+)
 
 // start builds and starts the server and returns its address.
 func start(t *testing.T, args ...string) string {
 	t.Helper()
-	path := model(t)
+	path := testmodel.Path(t)
 	bin := filepath.Join(t.TempDir(), "moaserve")
 	if out, err := exec.Command("go", "build", "-o", bin, "..").CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)

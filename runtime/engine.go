@@ -126,11 +126,8 @@ const streamBuffer = 16
 
 // refusal turns the scheduler's errors into this package's.
 func (e *Engine) refusal(err error, p *plan.Plan, r Request) error {
-	var tooLong *engine.ContextLengthError
 	var full *engine.QueueFullError
 	switch {
-	case errors.As(err, &tooLong):
-		return &ContextLengthError{PromptTokens: tooLong.PromptTokens, MaxTokens: tooLong.MaxTokens, Context: tooLong.Context}
 	case errors.As(err, &full):
 		return &QueueFullError{Wait: full.Wait, detail: full.Error()}
 	case errors.Is(err, engine.ErrNeverFits):

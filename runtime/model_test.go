@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/moaserve/moaserve/internal/testmodel"
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/chat"
 	"github.com/moaserve/moaserve/runtime/sample"
@@ -20,13 +20,7 @@ import (
 // open opens the real model, or skips.
 func open(t *testing.T, o Options) *Engine {
 	t.Helper()
-	path := os.Getenv("MOASERVE_TEST_MODEL")
-	if path == "" {
-		path = filepath.Join("..", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no model (make test fetches it): %v", err)
-	}
+	path := testmodel.Path(t)
 	e, err := Open(t.Context(), path, o)
 	if err != nil {
 		t.Fatal(err)

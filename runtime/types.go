@@ -5,9 +5,9 @@ package runtime
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
+	"github.com/moaserve/moaserve/runtime/engine"
 	"github.com/moaserve/moaserve/runtime/sample"
 )
 
@@ -138,14 +138,4 @@ var ErrUnknownPlan = errors.New("unknown plan")
 var ErrClosed = errors.New("the engine is shut down")
 
 // ContextLengthError refuses a request that does not fit the context.
-type ContextLengthError struct {
-	PromptTokens int // tokens of the prompt
-	MaxTokens    int // tokens asked for, 0 when none were
-	Context      int // tokens that fit
-}
-
-// Error says how much does not fit.
-func (e *ContextLengthError) Error() string {
-	return fmt.Sprintf("the prompt has %d tokens and %d more were asked for, but the context holds %d",
-		e.PromptTokens, e.MaxTokens, e.Context)
-}
+type ContextLengthError = engine.ContextLengthError

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/moaserve/moaserve/internal/testmodel"
 	"github.com/moaserve/moaserve/runtime/model"
 	"github.com/moaserve/moaserve/runtime/model/modeltest"
 	"github.com/moaserve/moaserve/runtime/weights"
@@ -16,7 +17,7 @@ import (
 )
 
 func TestTheRealModelsConfig(t *testing.T) {
-	m, src := openModel(t, realModel(t))
+	m, src := openModel(t, testmodel.Path(t))
 	got := m.Config
 	if !got.Rope.Interleaved || len(got.Rope.Frequencies) != 32 || got.Rope.Scale != 1 {
 		t.Errorf("rope: %+v", got.Rope)

@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"math"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/moaserve/moaserve/internal/testmodel"
 	"github.com/moaserve/moaserve/runtime/model"
 	"github.com/moaserve/moaserve/runtime/model/modeltest"
 	"github.com/moaserve/moaserve/runtime/plan"
@@ -144,19 +144,6 @@ func compareRows(t *testing.T, got [][]float64, rows []int, want [][]float64, to
 	}
 }
 
-// realModel returns the path of SmolLM2-135M-Instruct, or skips the test.
-func realModel(t testing.TB) string {
-	t.Helper()
-	path := os.Getenv("MOASERVE_TEST_MODEL")
-	if path == "" {
-		path = filepath.Join("..", "..", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the real model is not here: %v", err)
-	}
-	return path
-}
-
 // llama.cpp ran on the decoded weights, in float32 (testdata/make_smollm2.py): 30
 // layers of sums of up to 1536 terms, each rounded by 2^-24, with errors that
 // grow as the root of their number: about 1e-5. A thousandth of the logits'
@@ -165,7 +152,7 @@ func TestReferenceAgreesWithLlamaCppOnARealModel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	path := realModel(t)
+	path := testmodel.Path(t)
 	var want struct {
 		SHA256 string
 		Tokens []int32

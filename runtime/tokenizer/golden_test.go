@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/moaserve/moaserve/internal/testmodel"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
@@ -218,13 +219,7 @@ func fromFolder(t testing.TB, folder string) *Tokenizer {
 // the repository.
 func smolLM2Metadata(t testing.TB) weights.Metadata {
 	t.Helper()
-	path := os.Getenv("MOASERVE_TEST_MODEL")
-	if path == "" {
-		path = filepath.Join("..", "..", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no model: %v", err)
-	}
+	path := testmodel.Path(t)
 	g, err := weights.OpenGGUF(path)
 	if err != nil {
 		t.Fatal(err)

@@ -1,13 +1,17 @@
 package vec
 
-import "math"
+import (
+	"math"
+
+	"github.com/moaserve/moaserve/runtime/weights"
+)
 
 // The largest finite values of the 16-bit types. Conversion clamps to them:
 // infinity in a KV page would turn every later answer that looks at it into
 // NaN, where a clamped outlier only loses precision.
 const (
-	maxF16      = 65504
-	maxBF16Bits = 0x7f7f
+	maxF16  = 65504
+	maxBF16 = 0x1.fep127
 )
 
 // ToF16 converts to IEEE binary16, rounding to nearest even. Values beyond
@@ -35,7 +39,7 @@ func (o Ops) FromF16(dst []float32, src []uint16) {
 		}
 	}
 	for i := n; i < len(dst); i++ {
-		dst[i] = F16ToFloat32(src[i])
+		dst[i] = f16ToFloat32(src[i])
 	}
 }
 
@@ -65,12 +69,13 @@ func (o Ops) FromBF16(dst []float32, src []uint16) {
 		}
 	}
 	for i := n; i < len(dst); i++ {
-		dst[i] = BF16ToFloat32(src[i])
+		dst[i] = weights.BF16ToFloat32(src[i])
 	}
 }
 
-// F16ToFloat32 converts one IEEE binary16 value.
-func F16ToFloat32(h uint16) float32 {
+// f16ToFloat32 widens one IEEE binary16 value. Unlike weights.F16ToFloat32 it makes
+// a NaN quiet, as the instruction does.
+func f16ToFloat32(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16
 	abs := uint32(h&0x7fff) << 13
 	switch {
@@ -85,35 +90,17 @@ func F16ToFloat32(h uint16) float32 {
 	}
 }
 
-// BF16ToFloat32 converts one bfloat16 value.
-func BF16ToFloat32(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
+func f16Bits(f float32) uint16 { return weights.Float32ToF16(clamp(f, maxF16)) }
 
-func f16Bits(f float32) uint16 {
-	bits := math.Float32bits(f)
-	sign := uint16(bits >> 16 & 0x8000)
-	switch abs := bits &^ (1 << 31); {
-	case abs > 0x7f800000: // NaN
-		return sign | 0x7e00 | uint16(abs>>13&0x1ff)
-	case abs >= math.Float32bits(maxF16):
-		return sign | 0x7bff
-	case abs < math.Float32bits(0x1p-14):
-		// Subnormal: adding 2^-1 rounds to multiples of 2^-24.
-		magic := math.Float32frombits(abs) + 0.5
-		return sign | uint16(math.Float32bits(magic)-math.Float32bits(0.5))
-	default:
-		rounded := abs + 0xfff + abs>>13&1
-		return sign | uint16(rounded>>13-(127-15)<<10)
-	}
-}
+func bf16Bits(f float32) uint16 { return weights.Float32ToBF16(clamp(f, maxBF16)) }
 
-func bf16Bits(f float32) uint16 {
-	bits := math.Float32bits(f)
-	switch abs := bits &^ (1 << 31); {
-	case abs > 0x7f800000: // NaN
-		return uint16(bits>>16) | 0x40
-	case abs > maxBF16Bits<<16:
-		return uint16(bits>>16&0x8000) | maxBF16Bits
-	default:
-		return uint16((bits + 0x7fff + bits>>16&1) >> 16)
+// clamp leaves NaN alone.
+func clamp(f, limit float32) float32 {
+	switch {
+	case f > limit:
+		return limit
+	case f < -limit:
+		return -limit
 	}
+	return f
 }

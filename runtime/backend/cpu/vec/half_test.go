@@ -3,6 +3,8 @@ package vec
 import (
 	"math"
 	"testing"
+
+	"github.com/moaserve/moaserve/runtime/weights"
 )
 
 // f16Value is the definition of binary16, in float64.
@@ -60,7 +62,7 @@ func TestTo16RoundsToNearestEven(t *testing.T) {
 			infinity int
 		}{
 			{"f16", o.ToF16, f16Value, 0x7c00},
-			{"bf16", o.ToBF16, func(b uint16) float64 { return float64(BF16ToFloat32(b)) }, 0x7f80},
+			{"bf16", o.ToBF16, func(b uint16) float64 { return float64(weights.BF16ToFloat32(b)) }, 0x7f80},
 		} {
 			var src []float32
 			var want []uint16
