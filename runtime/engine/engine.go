@@ -40,6 +40,7 @@ type Engine struct {
 	prefixes  *kv.Prefixes
 	committed int   // sum of the running sequences' commit; at most pages.Pages()
 	slots     []int // free slots
+	pace      *pace
 	step      step
 	failures  int // steps that failed in a row
 	count     Stats
@@ -57,7 +58,7 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("allocating %d KV pages: %w", o.Pages, err)
 	}
 	e := &Engine{
-		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o),
+		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o),
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}

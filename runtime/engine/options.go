@@ -16,9 +16,12 @@ const (
 	// DefaultPrefillChunkWithDecode halves the step when somebody waits for the
 	// next token.
 	DefaultPrefillChunkWithDecode = 256
-	DefaultMaxSequences           = 64
-	DefaultMaxQueuedRequests      = 256
-	DefaultMaxQueuedTokens        = 4_000_000
+	// DefaultDecodeStretch lets a step that only decodes be followed by one of
+	// twice its length: a reader hardly notices, and the prompt gets half the time.
+	DefaultDecodeStretch     = 2
+	DefaultMaxSequences      = 64
+	DefaultMaxQueuedRequests = 256
+	DefaultMaxQueuedTokens   = 4_000_000
 )
 
 // Options configure an Engine. Zero fields take their defaults.
@@ -36,6 +39,10 @@ type Options struct {
 	// PrefillChunkWithDecode bounds the prompt tokens of a step in which other
 	// sequences decode, so that a long prompt does not slow down their tokens.
 	PrefillChunkWithDecode int
+	// DecodeStretch says how many times as long as a step that only decodes one may
+	// take that takes prompt tokens along: by it, within PrefillChunkWithDecode, the
+	// engine chooses how many. More than 1.
+	DecodeStretch float64
 	// MaxContext bounds prompt and generated tokens of a sequence together; 0
 	// means the model's context.
 	MaxContext int
@@ -57,6 +64,9 @@ func (o Options) complete(context, pageBytes int) (Options, error) {
 	setDefault(&o.MaxSequences, DefaultMaxSequences)
 	setDefault(&o.StepTokens, max(DefaultStepTokens, o.MaxSequences))
 	setDefault(&o.PrefillChunkWithDecode, DefaultPrefillChunkWithDecode)
+	if o.DecodeStretch == 0 {
+		o.DecodeStretch = DefaultDecodeStretch
+	}
 	setDefault(&o.MaxContext, context)
 	setDefault(&o.MaxQueuedRequests, DefaultMaxQueuedRequests)
 	setDefault(&o.MaxQueuedTokens, DefaultMaxQueuedTokens)
@@ -84,6 +94,9 @@ func (o Options) complete(context, pageBytes int) (Options, error) {
 		if f.value <= 0 {
 			return o, fmt.Errorf("engine options: %s is %d, want more than 0", f.name, f.value)
 		}
+	}
+	if !(o.DecodeStretch > 1) {
+		return o, fmt.Errorf("engine options: DecodeStretch is %v, want more than 1", o.DecodeStretch)
 	}
 	if o.StepTokens < o.MaxSequences {
 		return o, fmt.Errorf("engine options: %d sequences may decode at once, but a step holds %d tokens", o.MaxSequences, o.StepTokens)

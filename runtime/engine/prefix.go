@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"math"
+	"slices"
 
 	"github.com/moaserve/moaserve/runtime/kv"
 	"github.com/moaserve/moaserve/runtime/plan"
@@ -87,6 +88,51 @@ func (e *Engine) begin(s *sequence) {
 	}
 }
 
+// findStops lists where, besides the places of nextStop, a prefix of the prompt is
+// worth keeping: behind each message, which a token of Request.Stop ends, at the
+// last block boundary. Of messages closer than grid tokens only the last counts.
+// The one before the question is among them: the next question continues there.
+func (s *sequence) findStops(grid int) {
+	for i, t := range s.req.Prompt {
+		if !slices.Contains(s.req.Stop, t) {
+			continue
+		}
+		at := (i + 1) / plan.BlockSize * plan.BlockSize
+		n := len(s.stops)
+		before := 0
+		if n > 1 {
+			before = s.stops[n-2]
+		}
+		switch {
+		case at == 0 || n > 0 && at == s.stops[n-1]:
+		case n > 0 && at-before <= grid:
+			s.stops[n-1] = at
+		default:
+			s.stops = append(s.stops, at)
+		}
+	}
+}
+
+// nextStop returns the end of the longest chunk that s may compute next: a multiple
+// of the longest chunk, or the place behind a message.
+func (e *Engine) nextStop(s *sequence) int {
+	grid := e.o.chunkTokens()
+	next := (s.kv.Len()/grid + 1) * grid
+	i, _ := slices.BinarySearch(s.stops, s.kv.Len()+1)
+	if i < len(s.stops) {
+		next = min(next, s.stops[i])
+	}
+	return next
+}
+
+// atStop reports whether the prefix that s has computed is to be kept: it ends
+// where nextStop said, or with the prompt.
+func (e *Engine) atStop(s *sequence) bool {
+	n := s.kv.Len()
+	_, found := slices.BinarySearch(s.stops, n)
+	return found || n%e.o.chunkTokens() == 0 || n == s.total()
+}
+
 // keep puts what a sequence has computed so far, to the last block boundary, into
 // the index. It is called between steps.
 func (e *Engine) keep(s *sequence) {
@@ -120,6 +166,10 @@ func (e *Engine) awaits(s *sequence) bool {
 			common++
 		}
 		if common > have && r.kv.Len()/plan.BlockSize < common {
+			// There its prefix is kept.
+			if i, found := slices.BinarySearch(r.stops, common*plan.BlockSize); !found {
+				r.stops = slices.Insert(r.stops, i, common*plan.BlockSize)
+			}
 			return true
 		}
 	}

@@ -94,6 +94,57 @@ func TestEqualPromptsAtOnceShareThePrefill(t *testing.T) {
 	}
 }
 
+func TestAnotherQuestionContinuesBehindTheDocument(t *testing.T) {
+	const end = 96 // ends a message
+	for name, c := range map[string]struct {
+		messages []int // lengths, without the question
+		want     int
+	}{
+		"one document":                          {[]int{1000}, 15 * plan.BlockSize},
+		"a long turn before it":                 {[]int{700, 800}, 23 * plan.BlockSize},
+		"short turns, the last of which counts": {[]int{100, 100, 100}, 4 * plan.BlockSize},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := free(t, engine.Options{Pages: 2000})
+			words := func(n int, seed uint64) []int32 {
+				text := prompt(n, seed)
+				for i := range text {
+					text[i] %= end
+				}
+				return text
+			}
+			var text []int32
+			for i, n := range c.messages {
+				text = append(append(text, words(n-1, uint64(i))...), end)
+			}
+			ask(t, e, engine.Request{Prompt: slices.Concat(text, words(300, 8)), Stop: []int32{end}})
+			if _, cached := ask(t, e, engine.Request{Prompt: slices.Concat(text, words(20, 9)), Stop: []int32{end}}); cached != c.want {
+				t.Errorf("%d of %d tokens were cached, want %d", cached, len(text), c.want)
+			}
+		})
+	}
+}
+
+func TestQuestionsAtOnceShareTheDocument(t *testing.T) {
+	e := free(t, engine.Options{Pages: 2000})
+	text := prompt(1000, 1)
+	var streams []*engine.Stream
+	for i := range 3 {
+		s, err := e.Submit(t.Context(), engine.Request{Prompt: slices.Concat(text, prompt(100, uint64(i+2))), Plan: mixed(plan.SpanPosition), MaxTokens: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	for _, s := range streams {
+		drain(s)
+	}
+	// The document once, to its last whole block; its rest and a question each.
+	if n := e.Stats().PrefillTokens; n != 960+3*140 {
+		t.Errorf("%d prompt tokens were computed, want %d", n, 960+3*140)
+	}
+}
+
 func TestPrefixIsNotSharedAcrossTenantsPlansAndBuckets(t *testing.T) {
 	e := free(t, engine.Options{Pages: 4000})
 	text := prompt(1600, 1)

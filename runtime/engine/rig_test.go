@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -65,6 +66,8 @@ type rig struct {
 
 	mu    sync.Mutex
 	steps [][]part // as the device saw them, the one that waits included
+	cost  func(tokens int) time.Duration
+	all   bool // allow is closed
 }
 
 // part is what a test wants to know of a backend.Seq.
@@ -76,7 +79,7 @@ func inRig(t *testing.T, o engine.Options, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, o)
 		t.Cleanup(func() {
-			close(r.allow) // whatever is left runs to its end
+			r.allowAll() // whatever is left runs to its end
 			if err := r.Close(); err != nil {
 				t.Errorf("Close: %v", err)
 			}
@@ -107,7 +110,11 @@ func newRig(t *testing.T, o engine.Options) *rig {
 		}
 		r.mu.Lock()
 		r.steps = append(r.steps, parts)
+		cost := r.cost
 		r.mu.Unlock()
+		if cost != nil {
+			time.Sleep(cost(len(b.Tokens)))
+		}
 		return <-r.allow
 	}
 	e, err := engine.New(r.fake, fakeModel(), o)
@@ -142,6 +149,21 @@ func (r *rig) step(n int) {
 	for range n {
 		r.allow <- nil
 		synctest.Wait()
+	}
+}
+
+// takes gives steps a length, in the bubble's time.
+func (r *rig) takes(cost func(tokens int) time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cost = cost
+}
+
+// allowAll lets all further steps happen.
+func (r *rig) allowAll() {
+	if !r.all {
+		r.all = true
+		close(r.allow)
 	}
 }
 

@@ -112,7 +112,7 @@ func (e *Engine) schedule() []*sequence {
 	}
 	budget := e.o.StepTokens - decodes
 	if decodes > 0 {
-		budget = min(budget, e.o.PrefillChunkWithDecode)
+		budget = min(budget, e.pace.budget(decodes))
 	}
 	e.schedulePrefills(budget)
 
@@ -128,7 +128,8 @@ func (e *Engine) schedule() []*sequence {
 // schedulePrefills shares the budget among the sequences that prefill. Half goes
 // to the oldest, so that it is never starved; the rest to those that have the
 // least left, so that a short prompt need not wait for a long one; what they leave
-// goes to the oldest again.
+// goes to the oldest again. A budget of less than two blocks is not shared: the
+// oldest and the one with the least left take turns.
 func (e *Engine) schedulePrefills(budget int) {
 	var prefills []*sequence
 	for _, s := range e.running {
@@ -137,37 +138,45 @@ func (e *Engine) schedulePrefills(budget int) {
 			prefills = append(prefills, s)
 		}
 	}
-	if len(prefills) == 0 {
+	if len(prefills) == 0 || budget == 0 {
 		return
 	}
 	oldest := prefills[0]
 	slices.SortStableFunc(prefills, func(a, b *sequence) int { return cmp.Compare(a.remaining(), b.remaining()) })
 
-	// The first grant may end within a block: with a small budget there is no
-	// other way to make progress.
-	end := chunkEnd(oldest, min(budget, max(budget/2, plan.BlockSize)))
-	if end == oldest.planned {
-		end = min(oldest.total(), oldest.planned+budget)
+	first, share := oldest, max(budget/2, plan.BlockSize)
+	whole := budget >= 2*plan.BlockSize
+	if !whole {
+		share = budget
+		if e.step.turn = !e.step.turn; e.step.turn {
+			first = prefills[0]
+		}
 	}
-	budget -= end - oldest.planned
-	oldest.planned = end
-	for _, s := range append(prefills, oldest) {
-		end := chunkEnd(s, budget)
+	for i, s := range slices.Concat([]*sequence{first}, prefills, []*sequence{oldest}) {
+		grant := budget
+		if i == 0 {
+			grant = share
+		}
+		end := e.chunkEnd(s, grant, whole)
 		budget -= end - s.planned
 		s.planned = end
 	}
 }
 
 // chunkEnd returns the end of a chunk that is prolonged by at most that many
-// tokens. A chunk that is not the prompt's last ends at the end of a block: this
-// takes the fewest pages, and whole blocks are what a prefix can be cached in.
-func chunkEnd(s *sequence, tokens int) int {
-	end := min(s.planned+tokens, s.kv.Reach(s.commit))
+// tokens and does not run past a place where a prefix is to be kept. With whole,
+// a chunk that is not the prompt's last ends at the end of a block, so that chunks
+// begin with one and enter the fewest pages.
+func (e *Engine) chunkEnd(s *sequence, tokens int, whole bool) int {
+	end := min(s.planned+tokens, s.kv.Reach(s.commit), e.nextStop(s))
 	if s.req.Logits {
 		end = min(end, s.kv.Len()+plan.BlockSize) // bounds the logits held at once
 	}
 	if end >= s.total() {
 		return s.total()
 	}
-	return max(s.planned, end/plan.BlockSize*plan.BlockSize)
+	if whole {
+		end = end / plan.BlockSize * plan.BlockSize
+	}
+	return max(s.planned, end)
 }

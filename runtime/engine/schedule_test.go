@@ -3,6 +3,7 @@ package engine_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/moaserve/moaserve/runtime/engine"
 	"github.com/moaserve/moaserve/runtime/plan"
@@ -11,24 +12,80 @@ import (
 func TestDecodeGoesFirstAndPrefillTakesTheRest(t *testing.T) {
 	o := engine.Options{StepTokens: 256, PrefillChunkWithDecode: 128}
 	inRig(t, o, func(r *rig) {
-		short := r.submit(engine.Request{Prompt: prompt(10, 1), MaxTokens: 4})
+		r.takes(func(tokens int) time.Duration { return time.Second }) // whatever it does
+		short := r.submit(engine.Request{Prompt: prompt(10, 1), MaxTokens: 11})
 		r.wantPending(part{0, 10})
-		long := r.submit(engine.Request{Prompt: prompt(600, 2), MaxTokens: 1})
+		long := r.submit(engine.Request{Prompt: prompt(900, 2), MaxTokens: 1})
 		r.step(1)
-		r.wantPending(part{10, 1}, part{0, 128})
+		r.wantPending(part{10, 1}) // how long is it without a prompt?
 		r.step(1)
-		r.wantPending(part{11, 1}, part{128, 128})
+		r.wantPending(part{11, 1}, part{0, 7})
 		r.step(1)
-		r.wantPending(part{12, 1}, part{256, 128})
+		r.wantPending(part{12, 1}, part{7, 11}) // more by the root of 2 each time
+		r.step(6)
+		r.wantPending(part{18, 1}, part{189, 67}) // to where a prefix is kept
 		r.step(1)
-		r.wantPending(part{384, 216}) // alone again: the whole step
-		if got := drain(short); got.last.Reason != engine.ReasonLength || len(got.tokens) != 4 {
+		r.wantPending(part{19, 1}, part{256, 128}) // never more
+		r.step(1)
+		r.wantPending(part{384, 128}) // alone again
+		r.step(1)
+		r.wantPending(part{512, 256})
+		if got := drain(short); got.last.Reason != engine.ReasonLength || len(got.tokens) != 11 {
 			t.Errorf("the short request ended with %+v", got.last)
 		}
-		r.step(1)
+		r.step(2)
 		if got := drain(long); got.last.Reason != engine.ReasonLength || len(got.tokens) != 1 {
 			t.Errorf("the long request ended with %+v", got.last)
 		}
+	})
+}
+
+// TestLongPromptHardlyDelaysOtherTokens runs a device that, like a CPU, takes 8 ms
+// to read its weights and 2 ms a row to compute, whichever is longer.
+func TestLongPromptHardlyDelaysOtherTokens(t *testing.T) {
+	const prompted, alone = 7000, 8 * time.Millisecond
+	cost := func(tokens int) time.Duration { return max(alone, time.Duration(tokens)*2*time.Millisecond) }
+	for _, others := range []int{1, 3, 20} {
+		rec := &recorder{}
+		inRig(t, engine.Options{Pages: 10000, MaxContext: 8192, Observer: rec, MaxSequences: 32}, func(r *rig) {
+			r.takes(cost)
+			r.allowAll()
+			for i := range others {
+				r.submit(engine.Request{Prompt: prompt(5, uint64(i)), Plan: plan.Uniform("one block", shape, plan.Rule{})})
+			}
+			time.Sleep(time.Second)
+			before := len(rec.next)
+			started := time.Now()
+			drain(r.submit(engine.Request{Prompt: prompt(prompted, 99), MaxTokens: 1, Plan: plan.Uniform("one block", shape, plan.Rule{})}))
+			took := time.Since(started)
+			gaps := slices.Sorted(slices.Values(rec.next[before:]))
+			normal := cost(others)
+			if p95 := gaps[len(gaps)*95/100]; p95 > normal*5/2 {
+				t.Errorf("%d others: the 95th percentile of the time between tokens is %v beside a long prompt, alone %v", others, p95, normal)
+			}
+			// The rows of the others are computed too, and a decode-only step now and then.
+			rows := prompted + len(gaps)
+			if most := time.Duration(rows) * 2 * time.Millisecond * 115 / 100; took > most {
+				t.Errorf("%d others: the prompt took %v, want at most %v", others, took, most)
+			}
+		})
+	}
+}
+
+func TestShortPromptTakesTurnsWithALongOneBesideADecode(t *testing.T) {
+	inRig(t, engine.Options{Pages: 10000, MaxContext: 8192}, func(r *rig) {
+		r.takes(func(tokens int) time.Duration { return time.Duration(tokens) * time.Millisecond })
+		r.allowAll()
+		r.submit(engine.Request{Prompt: prompt(5, 1)})
+		time.Sleep(100 * time.Millisecond)
+		long := r.submit(engine.Request{Prompt: prompt(3000, 2), MaxTokens: 1})
+		time.Sleep(100 * time.Millisecond)
+		short := drain(r.submit(engine.Request{Prompt: prompt(40, 3), MaxTokens: 1}))
+		// About 40 steps for its 40 tokens, if it had every other.
+		if got := short.last.Timings.Prefill; got > 400*time.Millisecond {
+			t.Errorf("the short prompt took %v", got)
+		}
+		drain(long)
 	})
 }
 

@@ -33,6 +33,7 @@ type sequence struct {
 	kv      *kv.Sequence
 	chain   *chain
 	keys    []kv.Key // of the whole blocks hashed so far
+	stops   []int    // where prefixes are to be kept, ascending, in whole blocks
 	cached  int      // prompt tokens that came from a kept prefix
 	unknown bool     // the device does not know the pages of that prefix yet
 	slot    int      // noSlot unless running
@@ -131,6 +132,7 @@ func (e *Engine) newSequence(ctx context.Context, req Request) (*sequence, error
 	s.stream = newStream(e.poke)
 	s.sampler = sample.New(req.Sampling, req.Prompt)
 	s.hashPrompt()
+	s.findStops(e.o.chunkTokens())
 	return s, nil
 }
 

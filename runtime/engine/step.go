@@ -23,6 +23,7 @@ type step struct {
 	owners []*sequence // parallel to batch.Rows
 	deltas []kv.Delta
 	idle   bool // the latest step had nothing to do
+	turn   bool // alternates: see schedulePrefills
 }
 
 // compute builds a step, runs it and delivers its results.
@@ -56,6 +57,7 @@ func (e *Engine) compute() {
 		e.count.PrefillTokens += uint64(report.PrefillTokens)
 		e.count.DecodeTokens += uint64(report.DecodeTokens)
 		e.gate.observe(report.PrefillTokens, report.Duration)
+		e.pace.observe(report.DecodeTokens, report.PrefillTokens, report.Duration)
 		e.deliver(result)
 	}
 	e.o.Observer.ObserveStep(report)
@@ -142,7 +144,7 @@ func (e *Engine) deliver(r *backend.Result) {
 	for _, s := range st.seqs {
 		prefilled := !s.decoding()
 		s.kv.Advance()
-		if prefilled {
+		if prefilled && e.atStop(s) {
 			e.keep(s)
 		}
 		var logits [][]float32
