@@ -41,6 +41,7 @@ type Engine struct {
 	committed int   // sum of the running sequences' commit; at most pages.Pages()
 	slots     []int // free slots
 	pace      *pace
+	sessions  *sessions // its table may be read by others
 	step      step
 	failures  int // steps that failed in a row
 	count     Stats
@@ -58,11 +59,12 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("allocating %d KV pages: %w", o.Pages, err)
 	}
 	e := &Engine{
-		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o),
+		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o), sessions: newSessions(o),
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}
 	e.prefixes = kv.NewPrefixes(e.pages)
+	e.prefixes.Evicted = e.prefixEvicted
 	for slot := o.MaxSequences - 1; slot >= 0; slot-- {
 		e.slots = append(e.slots, slot)
 	}
@@ -153,6 +155,7 @@ func (e *Engine) run() {
 	for e.proceed() {
 		e.receive()
 		e.reap()
+		e.sweepSessions()
 		e.admit()
 		e.compute()
 		e.publish()
@@ -222,9 +225,12 @@ func (e *Engine) reap() {
 func (e *Engine) finish(s *sequence, reason Reason, err error) {
 	s.unwatch()
 	if s.slot != noSlot {
+		var key kv.Key
+		kept := false
 		if reason != ReasonError {
-			e.keep(s) // a follow-up continues here
+			key, kept = e.keep(s) // a follow-up continues here
 		}
+		e.sessionEnds(s, key, kept)
 		e.withdraw(s)
 	} else if s.preempted == 0 {
 		e.gate.leave(s)
@@ -260,6 +266,7 @@ func (e *Engine) publish() {
 	e.count.Pages, e.count.UsedPages = e.pages.Pages(), e.pages.Used()
 	e.count.CommittedPages, e.count.CachedPages = e.committed, e.pages.Cached()
 	prefixes := e.prefixes.Stats()
+	e.count.PinnedPrefixes, e.count.Sessions = e.prefixes.Pinned(), e.sessions.count()
 	e.count.Prefixes, e.count.PrefixHits, e.count.PrefixMisses, e.count.PrefixEvictions = e.prefixes.Len(), prefixes.Hits, prefixes.Misses, prefixes.Evictions
 	s := e.count
 	e.stats.Store(&s)

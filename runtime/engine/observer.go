@@ -75,7 +75,9 @@ type Stats struct {
 	Refused       uint64 // requests that Submit refused because the queue was full
 	StepTokens    int    // tokens of the latest step
 
+	Sessions        int // sessions that are remembered
 	Prefixes        int // prefixes that are kept
+	PinnedPrefixes  int // of which are a session's latest
 	PrefixHits      uint64
 	PrefixMisses    uint64
 	PrefixEvictions uint64

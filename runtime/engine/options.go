@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/moaserve/moaserve/runtime/plan"
 )
@@ -18,8 +19,12 @@ const (
 	DefaultPrefillChunkWithDecode = 256
 	// DefaultDecodeStretch lets a step that only decodes be followed by one of
 	// twice its length: a reader hardly notices, and the prompt gets half the time.
-	DefaultDecodeStretch     = 2
-	DefaultMaxSequences      = 64
+	DefaultDecodeStretch = 2
+	DefaultMaxSequences  = 64
+	// DefaultMaxSessions and DefaultSessionIdle bound a table whose names clients
+	// choose: 1024 conversations of the latest hour.
+	DefaultMaxSessions       = 1024
+	DefaultSessionIdle       = time.Hour
 	DefaultMaxQueuedRequests = 256
 	DefaultMaxQueuedTokens   = 4_000_000
 )
@@ -50,6 +55,13 @@ type Options struct {
 	// admission and the tokens of their prompts.
 	MaxQueuedRequests int
 	MaxQueuedTokens   int
+	// MaxSessions bounds the sessions that are remembered, SessionIdle for how long
+	// after their latest request. Forgetting one unpins what it kept.
+	MaxSessions int
+	SessionIdle time.Duration
+	// SharePrefixes lets tenants continue each other's prefixes. What one tenant
+	// sent can then be guessed by another from the time that a request takes.
+	SharePrefixes bool
 	// NoPrefixCache computes every prompt from its first token.
 	NoPrefixCache bool
 	// Logger is told about device failures and preemptions; nil discards them.
@@ -64,6 +76,10 @@ func (o Options) complete(context, pageBytes int) (Options, error) {
 	setDefault(&o.MaxSequences, DefaultMaxSequences)
 	setDefault(&o.StepTokens, max(DefaultStepTokens, o.MaxSequences))
 	setDefault(&o.PrefillChunkWithDecode, DefaultPrefillChunkWithDecode)
+	setDefault(&o.MaxSessions, DefaultMaxSessions)
+	if o.SessionIdle == 0 {
+		o.SessionIdle = DefaultSessionIdle
+	}
 	if o.DecodeStretch == 0 {
 		o.DecodeStretch = DefaultDecodeStretch
 	}
@@ -88,6 +104,7 @@ func (o Options) complete(context, pageBytes int) (Options, error) {
 		{"StepTokens", o.StepTokens},
 		{"PrefillChunkWithDecode", o.PrefillChunkWithDecode},
 		{"MaxContext", o.MaxContext},
+		{"MaxSessions", o.MaxSessions},
 		{"MaxQueuedRequests", o.MaxQueuedRequests},
 		{"MaxQueuedTokens", o.MaxQueuedTokens},
 	} {

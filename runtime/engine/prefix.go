@@ -12,8 +12,8 @@ import (
 )
 
 // chain hashes a text block by block. The key of a prefix depends on everything
-// that its keys and values depend on, and on the tenant: one tenant can neither
-// use nor, by timing, detect what another has read.
+// that its keys and values depend on, and on a salt, the tenant: one tenant
+// can neither use nor, by timing, detect what another has read.
 type chain struct {
 	h    hash.Hash
 	last kv.Key
@@ -21,13 +21,13 @@ type chain struct {
 }
 
 // newChain begins the chain of a sequence.
-func newChain(tenant string, l *plan.Layout, total int) *chain {
+func newChain(salt string, l *plan.Layout, total int) *chain {
 	c := &chain{h: sha256.New()}
 	p := l.Plan()
 	// Writes to a hash do not fail.
 	number := func(n uint64) { c.buf = binary.LittleEndian.AppendUint64(c.buf, n) }
-	number(uint64(len(tenant)))
-	c.buf = append(append(c.buf, tenant...), p.Span...)
+	number(uint64(len(salt)))
+	c.buf = append(append(c.buf, salt...), p.Span...)
 	number(uint64(p.Floor))
 	if p.Span == plan.SpanLength {
 		number(uint64(plan.Bucket(total)))
@@ -56,9 +56,9 @@ func (c *chain) next(block []int32) kv.Key {
 }
 
 // hashPrompt computes the keys of the whole blocks of a prompt. Submit's
-// goroutine does it.
-func (s *sequence) hashPrompt() {
-	s.chain = newChain(s.req.Tenant, s.layout, s.limit)
+// goroutine does it. Sequences with different salts share nothing.
+func (s *sequence) hashPrompt(salt string) {
+	s.chain = newChain(salt, s.layout, s.limit)
 	s.extendKeys(len(s.req.Prompt))
 }
 
@@ -134,16 +134,19 @@ func (e *Engine) atStop(s *sequence) bool {
 }
 
 // keep puts what a sequence has computed so far, to the last block boundary, into
-// the index. It is called between steps.
-func (e *Engine) keep(s *sequence) {
+// the index, and returns its key; false when there is nothing to keep. It is called
+// between steps.
+func (e *Engine) keep(s *sequence) (kv.Key, bool) {
 	blocks := s.kv.Len() / plan.BlockSize
 	if blocks == 0 || e.o.NoPrefixCache {
-		return
+		return kv.Key{}, false
 	}
 	s.extendKeys(blocks * plan.BlockSize)
-	if key := s.keys[blocks-1]; !e.prefixes.Has(key) {
+	key := s.keys[blocks-1]
+	if !e.prefixes.Has(key) {
 		e.prefixes.Add(key, s.kv.Snapshot())
 	}
+	return key, true
 }
 
 // awaits reports whether a running prefill is about to compute a longer prefix of

@@ -24,6 +24,9 @@ type Request struct {
 	// stopping token is delivered like any other, with Event.Stopped set.
 	Stop   []int32
 	Tenant string
+	// Session, when not empty, names the conversation that the request belongs to:
+	// see [SessionInfo]. It changes no answer.
+	Session string
 	// Logits asks for the raw logits of every prompt token but the last in the
 	// prefill's events: the evaluation programs use it.
 	Logits bool

@@ -35,6 +35,7 @@ func (e *Engine) admit() {
 			s.admitted = time.Now()
 			e.count.CachedTokens += uint64(s.cached)
 			s.processed = s.cached
+			e.sessionBegins(s)
 			s.stream.push(Event{Kind: KindAdmitted, CachedTokens: s.cached})
 		}
 	}

@@ -30,14 +30,15 @@ type sequence struct {
 	sampler   *sample.Sampler
 	generated []int32
 
-	kv      *kv.Sequence
-	chain   *chain
-	keys    []kv.Key // of the whole blocks hashed so far
-	stops   []int    // where prefixes are to be kept, ascending, in whole blocks
-	cached  int      // prompt tokens that came from a kept prefix
-	unknown bool     // the device does not know the pages of that prefix yet
-	slot    int      // noSlot unless running
-	commit  int      // pages that it holds or may still take
+	kv        *kv.Sequence
+	inSession bool // counted as running by its session
+	chain     *chain
+	keys      []kv.Key // of the whole blocks hashed so far
+	stops     []int    // where prefixes are to be kept, ascending, in whole blocks
+	cached    int      // prompt tokens that came from a kept prefix
+	unknown   bool     // the device does not know the pages of that prefix yet
+	slot      int      // noSlot unless running
+	commit    int      // pages that it holds or may still take
 
 	planned    int // end of the chunk of the step being built
 	processed  int // prompt tokens reported by Progress events
@@ -131,7 +132,11 @@ func (e *Engine) newSequence(ctx context.Context, req Request) (*sequence, error
 	s.kv = kv.NewSequence(e.pages, s.layout)
 	s.stream = newStream(e.poke)
 	s.sampler = sample.New(req.Sampling, req.Prompt)
-	s.hashPrompt()
+	salt := req.Tenant
+	if e.o.SharePrefixes {
+		salt = ""
+	}
+	s.hashPrompt(salt)
 	s.findStops(e.o.chunkTokens())
 	return s, nil
 }

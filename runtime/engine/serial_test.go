@@ -36,6 +36,7 @@ func drawJob(t *rapid.T, o engine.Options, storm bool) job {
 		}).Draw(t, "plan"),
 		MaxTokens: rapid.SampledFrom([]int{0, 0, 0, 1, 30, 90}).Draw(t, "max tokens"),
 		Tenant:    rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "tenant"),
+		Session:   rapid.SampledFrom([]string{"", "", "x", "y"}).Draw(t, "session"),
 		Progress:  rapid.Bool().Draw(t, "progress"),
 		Logits:    rapid.IntRange(0, 7).Draw(t, "logits") == 0,
 	}

@@ -7,12 +7,17 @@ type Key [32]byte
 
 // Prefixes is the index of the snapshots that are kept. It holds pages that
 // nothing else needs until the pool runs short; then the prefixes that were not
-// used for longest go first.
+// used for longest go first, those that are pinned after all others.
 type Prefixes struct {
+	// Evicted, when not nil, is told about a snapshot that is about to go because
+	// pages are short. It must not change the index.
+	Evicted func(key Key, n *Snapshot, pinned bool)
+
 	pool  *Pool
-	byKey map[Key]*list.Element
-	used  list.List // of *prefix, the latest used first
-	count PrefixStats
+	byKey map[Key]*prefix
+	// The latest used first. Both hold *prefix.
+	loose, pinned list.List
+	count         PrefixStats
 }
 
 // PrefixStats counts what became of prefixes, from the start.
@@ -24,15 +29,20 @@ type PrefixStats struct {
 type prefix struct {
 	key      Key
 	snapshot *Snapshot
+	pins     int
+	element  *list.Element // of loose or, with pins, of pinned
 }
 
 // NewPrefixes returns an empty index over a pool.
 func NewPrefixes(pool *Pool) *Prefixes {
-	return &Prefixes{pool: pool, byKey: make(map[Key]*list.Element)}
+	return &Prefixes{pool: pool, byKey: make(map[Key]*prefix)}
 }
 
 // Len returns the number of prefixes.
 func (p *Prefixes) Len() int { return len(p.byKey) }
+
+// Pinned returns the number of prefixes that are pinned.
+func (p *Prefixes) Pinned() int { return p.pinned.Len() }
 
 // Stats returns the counters.
 func (p *Prefixes) Stats() PrefixStats { return p.count }
@@ -44,10 +54,10 @@ func (p *Prefixes) Has(key Key) bool { return p.byKey[key] != nil }
 // prefixes of one text; nil when there is none.
 func (p *Prefixes) Longest(keys []Key) *Snapshot {
 	for i := len(keys) - 1; i >= 0; i-- {
-		if e := p.byKey[keys[i]]; e != nil {
-			p.used.MoveToFront(e)
+		if x := p.byKey[keys[i]]; x != nil {
+			p.list(x).MoveToFront(x.element)
 			p.count.Hits++
-			return e.Value.(*prefix).snapshot
+			return x.snapshot
 		}
 	}
 	p.count.Misses++
@@ -55,39 +65,98 @@ func (p *Prefixes) Longest(keys []Key) *Snapshot {
 }
 
 // Add keeps a snapshot, which belongs to the index from now on. One that is kept
-// under the same key already is replaced.
+// under the same key already is replaced; its pins remain.
 func (p *Prefixes) Add(key Key, n *Snapshot) {
-	if e := p.byKey[key]; e != nil {
-		p.drop(e)
+	if x := p.byKey[key]; x != nil {
+		x.snapshot.Release()
+		x.snapshot = n
+		p.list(x).MoveToFront(x.element)
+		return
 	}
-	p.byKey[key] = p.used.PushFront(&prefix{key, n})
+	x := &prefix{key: key, snapshot: n}
+	x.element = p.loose.PushFront(x)
+	p.byKey[key] = x
+}
+
+// Pin makes a prefix one of the last to be evicted until Unpin was called as often
+// as Pin. It returns the prefix, nil when it is not kept.
+func (p *Prefixes) Pin(key Key) *Snapshot {
+	x := p.byKey[key]
+	if x == nil {
+		return nil
+	}
+	if x.pins++; x.pins == 1 {
+		p.loose.Remove(x.element)
+		x.element = p.pinned.PushFront(x)
+	}
+	return x.snapshot
+}
+
+// Unpin takes back one Pin. A prefix that was evicted meanwhile is none.
+func (p *Prefixes) Unpin(key Key) {
+	x := p.byKey[key]
+	if x == nil || x.pins == 0 {
+		return
+	}
+	if x.pins--; x.pins == 0 {
+		p.pinned.Remove(x.element)
+		x.element = p.loose.PushFront(x)
+	}
 }
 
 // Remove forgets a prefix, if it is kept.
 func (p *Prefixes) Remove(key Key) {
-	if e := p.byKey[key]; e != nil {
-		p.drop(e)
+	if x := p.byKey[key]; x != nil {
+		p.drop(x)
 	}
 }
 
 // Reclaim evicts prefixes until the pool has that many free pages or nothing is
 // left to evict.
 func (p *Prefixes) Reclaim(pages int) {
-	for p.pool.Free() < pages && p.used.Len() > 0 {
+	for p.pool.Free() < pages && len(p.byKey) > 0 {
+		last := p.loose.Back()
+		if last == nil {
+			last = p.pinned.Back()
+		}
+		x := last.Value.(*prefix)
 		p.count.Evictions++
-		p.drop(p.used.Back())
+		if p.Evicted != nil {
+			p.Evicted(x.key, x.snapshot, x.pins > 0)
+		}
+		p.drop(x)
+	}
+}
+
+// All calls f for each prefix, the pinned ones first, then in the order of their
+// latest use, until f returns false.
+func (p *Prefixes) All(f func(Key, *Snapshot) bool) {
+	for _, l := range []*list.List{&p.pinned, &p.loose} {
+		for e := l.Front(); e != nil; e = e.Next() {
+			if x := e.Value.(*prefix); !f(x.key, x.snapshot) {
+				return
+			}
+		}
 	}
 }
 
 // Clear forgets all prefixes.
 func (p *Prefixes) Clear() {
-	for p.used.Len() > 0 {
-		p.drop(p.used.Back())
+	for _, x := range p.byKey {
+		p.drop(x)
 	}
 }
 
-func (p *Prefixes) drop(e *list.Element) {
-	x := p.used.Remove(e).(*prefix)
+// list returns the list that x is in.
+func (p *Prefixes) list(x *prefix) *list.List {
+	if x.pins > 0 {
+		return &p.pinned
+	}
+	return &p.loose
+}
+
+func (p *Prefixes) drop(x *prefix) {
+	p.list(x).Remove(x.element)
 	delete(p.byKey, x.key)
 	x.snapshot.Release()
 }
