@@ -28,6 +28,7 @@ type serveCmd struct {
 
 	APIKeys       []string `help:"Keys that clients must send (Authorization: Bearer), each TENANT=KEY or KEY. Tenants do not share caches or queues." placeholder:"KEY,..."`
 	APIKeyFile    string   `help:"File with one such key a line." type:"existingfile" placeholder:"FILE"`
+	SharePrefixes bool     `help:"Let tenants continue each other's prefixes. One can then tell from the time a request takes what others have sent."`
 	PublicMetrics bool     `help:"Leave /metrics open when there are API keys."`
 	AllowedHosts  []string `help:"Names that the Host header may carry; by default any." placeholder:"HOST,..."`
 	CORSOrigins   []string `name:"cors-origins" help:"Origins whose web pages may call the server, or *." placeholder:"ORIGIN,..."`
@@ -62,6 +63,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 	o.Name, o.Plan, o.Plans, o.Logger = c.ServedName, c.Plan, c.Plans, log
 	o.MaxQueuedRequests, o.MaxQueuedTokens = c.QueueRequests, c.QueueTokens
+	o.SharePrefixes = c.SharePrefixes
 	o.Progress = loadProgress(c.LogFormat)
 	start := time.Now()
 	e, err := runtime.Open(ctx, c.Model, o)

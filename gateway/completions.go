@@ -40,8 +40,7 @@ func (s *Server) admit(c *fiber.Ctx, bodyBytes int) (*ticket, *apiError) {
 	if s.Draining() {
 		return nil, shutdownError()
 	}
-	tenant, _ := c.Context().UserValue(keyTenant).(string)
-	return s.queue.enter(tenant, len(s.keys) > 0, bodyBytes)
+	return s.queue.enter(tenantOf(c), len(s.keys) > 0, bodyBytes)
 }
 
 // releaseBody says that nothing refers to the request's body any more.
@@ -197,10 +196,14 @@ func (s *Server) newJob(c *fiber.Ctx, sh *shape, p params, prompts [][]int32, pa
 		maxTokens = max(1, min(info.Context-longest, (budget-total)/choices))
 	}
 
-	tenant, _ := c.Context().UserValue(keyTenant).(string)
+	tenant := tenantOf(c)
 	seed := p.seed
 	if !p.seeded {
 		seed = rand.Uint64()
+	}
+	session, e := sessionName(c, p.session)
+	if e != nil {
+		return nil, e
 	}
 	j := &job{
 		envelope: envelope{
@@ -233,6 +236,7 @@ func (s *Server) newJob(c *fiber.Ctx, sh *shape, p params, prompts [][]int32, pa
 				StopTokenIDs: p.stopTokens,
 				Sampling:     sampling,
 				Tenant:       tenant,
+				Session:      session,
 				Progress:     p.progress,
 			})
 		}

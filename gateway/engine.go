@@ -20,6 +20,7 @@ type Engine interface {
 	Generator
 	Tokenizer
 	Templater
+	Memory
 	Monitor
 }
 
@@ -95,6 +96,18 @@ type Monitor interface {
 	Stats() Stats
 }
 
+// Memory tells what the KV cache is used for.
+type Memory interface {
+	// Sessions returns the sessions of a tenant, the latest used first.
+	Sessions(tenant string) []runtime.SessionInfo
+	// EndSession forgets a session and what was kept for it. It reports whether
+	// there was one.
+	EndSession(tenant, id string) bool
+	// PlanPages returns what each plan in use holds, by name. It may wait for the
+	// end of the step that runs.
+	PlanPages(ctx context.Context) ([]runtime.PlanPages, error)
+}
+
 // Stats is the state of an engine at one moment.
 type Stats struct {
 	Running     int     // sequences admitted and not finished
@@ -107,5 +120,7 @@ type Stats struct {
 	CachedPages int     // of which only kept prefixes hold
 
 	Prefixes        int // prefixes that are kept
+	PinnedPrefixes  int // of which are a session's latest
 	PrefixEvictions uint64
+	Sessions        int // sessions that are remembered
 }

@@ -40,41 +40,42 @@ type errorKind struct {
 
 // The catalogue: every error a client can see. docs/api.md lists it too.
 var (
-	kindInvalidJSON    = errorKind{"invalid_json", 400, typeInvalid, "The body is not a valid JSON object."}
-	kindInvalidType    = errorKind{"invalid_type", 400, typeInvalid, "A field has the wrong type."}
-	kindInvalidValue   = errorKind{"invalid_value", 400, typeInvalid, "A field has an invalid value."}
-	kindMissing        = errorKind{"missing_required_parameter", 400, typeInvalid, "A required field is missing."}
-	kindUnsupported    = errorKind{"unsupported_parameter", 400, typeInvalid, "A field asks for what this server cannot do."}
-	kindTooMany        = errorKind{"array_above_max_length", 400, typeInvalid, "A list is too long."}
-	kindTooLong        = errorKind{"string_above_max_length", 400, typeInvalid, "A string is too long."}
-	kindContextLength  = errorKind{"context_length_exceeded", 400, typeInvalid, "The request does not fit the context."}
-	kindTemplate       = errorKind{"invalid_conversation", 400, typeInvalid, "The model's chat template refuses these messages."}
-	kindMalformed      = errorKind{"malformed_request", 400, typeInvalid, "The request is not valid HTTP."}
-	kindInvalidKey     = errorKind{"invalid_api_key", 401, typeAuth, "Missing or wrong API key. Send it as 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'."}
-	kindHost           = errorKind{"host_not_allowed", 403, typePermission, "The Host header names a host this server does not answer for."}
-	kindModelNotFound  = errorKind{"model_not_found", 404, typeInvalid, "The model does not exist. GET /v1/models lists those that do."}
-	kindNotFound       = errorKind{"unknown_url", 404, typeInvalid, "There is no such endpoint."}
-	kindMethod         = errorKind{"method_not_allowed", 405, typeInvalid, "The endpoint does not answer this method."}
-	kindTimeout        = errorKind{"request_timeout", 408, typeInvalid, "The request did not arrive in time."}
-	kindLength         = errorKind{"length_required", 411, typeInvalid, "The request needs a body with a Content-Length or chunked encoding."}
-	kindTooLarge       = errorKind{"request_too_large", 413, typeInvalid, "The body is too large."}
-	kindMediaType      = errorKind{"unsupported_media_type", 415, typeInvalid, "The body must be sent as Content-Type: application/json."}
-	kindEncoding       = errorKind{"unsupported_content_encoding", 415, typeInvalid, "Compressed bodies are not accepted. Send the body without Content-Encoding."}
-	kindRateLimit      = errorKind{"rate_limit_exceeded", 429, typeRateLimit, "This API key has too many requests in flight."}
-	kindHeaderTooLarge = errorKind{"request_header_too_large", 431, typeInvalid, "The request line and headers are too large."}
-	kindClientClosed   = errorKind{"client_closed_request", 499, typeInvalid, "The client closed the connection before the answer was complete."}
-	kindInternal       = errorKind{"internal_error", 500, typeServer, "The server made an error. It has been logged under the request id."}
-	kindEngine         = errorKind{"engine_error", 500, typeServer, "The engine failed while it served the request. The failure has been logged under the request id."}
-	kindQueueFull      = errorKind{"queue_full", 503, typeServer, "Too many requests are waiting. Try again later."}
-	kindOverloaded     = errorKind{"overloaded", 503, typeServer, "The server holds as much as it can. Try again later."}
-	kindShutdown       = errorKind{"shutting_down", 503, typeServer, "The server is shutting down."}
-	kindUnhealthy      = errorKind{"unhealthy", 503, typeServer, "The engine is not able to serve."}
+	kindInvalidJSON     = errorKind{"invalid_json", 400, typeInvalid, "The body is not a valid JSON object."}
+	kindInvalidType     = errorKind{"invalid_type", 400, typeInvalid, "A field has the wrong type."}
+	kindInvalidValue    = errorKind{"invalid_value", 400, typeInvalid, "A field has an invalid value."}
+	kindMissing         = errorKind{"missing_required_parameter", 400, typeInvalid, "A required field is missing."}
+	kindUnsupported     = errorKind{"unsupported_parameter", 400, typeInvalid, "A field asks for what this server cannot do."}
+	kindTooMany         = errorKind{"array_above_max_length", 400, typeInvalid, "A list is too long."}
+	kindTooLong         = errorKind{"string_above_max_length", 400, typeInvalid, "A string is too long."}
+	kindContextLength   = errorKind{"context_length_exceeded", 400, typeInvalid, "The request does not fit the context."}
+	kindTemplate        = errorKind{"invalid_conversation", 400, typeInvalid, "The model's chat template refuses these messages."}
+	kindMalformed       = errorKind{"malformed_request", 400, typeInvalid, "The request is not valid HTTP."}
+	kindInvalidKey      = errorKind{"invalid_api_key", 401, typeAuth, "Missing or wrong API key. Send it as 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'."}
+	kindHost            = errorKind{"host_not_allowed", 403, typePermission, "The Host header names a host this server does not answer for."}
+	kindModelNotFound   = errorKind{"model_not_found", 404, typeInvalid, "The model does not exist. GET /v1/models lists those that do."}
+	kindSessionNotFound = errorKind{"session_not_found", 404, typeInvalid, "There is no such session. GET /moaserve/sessions lists those that are remembered."}
+	kindNotFound        = errorKind{"unknown_url", 404, typeInvalid, "There is no such endpoint."}
+	kindMethod          = errorKind{"method_not_allowed", 405, typeInvalid, "The endpoint does not answer this method."}
+	kindTimeout         = errorKind{"request_timeout", 408, typeInvalid, "The request did not arrive in time."}
+	kindLength          = errorKind{"length_required", 411, typeInvalid, "The request needs a body with a Content-Length or chunked encoding."}
+	kindTooLarge        = errorKind{"request_too_large", 413, typeInvalid, "The body is too large."}
+	kindMediaType       = errorKind{"unsupported_media_type", 415, typeInvalid, "The body must be sent as Content-Type: application/json."}
+	kindEncoding        = errorKind{"unsupported_content_encoding", 415, typeInvalid, "Compressed bodies are not accepted. Send the body without Content-Encoding."}
+	kindRateLimit       = errorKind{"rate_limit_exceeded", 429, typeRateLimit, "This API key has too many requests in flight."}
+	kindHeaderTooLarge  = errorKind{"request_header_too_large", 431, typeInvalid, "The request line and headers are too large."}
+	kindClientClosed    = errorKind{"client_closed_request", 499, typeInvalid, "The client closed the connection before the answer was complete."}
+	kindInternal        = errorKind{"internal_error", 500, typeServer, "The server made an error. It has been logged under the request id."}
+	kindEngine          = errorKind{"engine_error", 500, typeServer, "The engine failed while it served the request. The failure has been logged under the request id."}
+	kindQueueFull       = errorKind{"queue_full", 503, typeServer, "Too many requests are waiting. Try again later."}
+	kindOverloaded      = errorKind{"overloaded", 503, typeServer, "The server holds as much as it can. Try again later."}
+	kindShutdown        = errorKind{"shutting_down", 503, typeServer, "The server is shutting down."}
+	kindUnhealthy       = errorKind{"unhealthy", 503, typeServer, "The engine is not able to serve."}
 )
 
 // catalogue lists the kinds for the tests and for whatever prints them.
 var catalogue = []errorKind{
 	kindInvalidJSON, kindInvalidType, kindInvalidValue, kindMissing, kindUnsupported, kindTooMany, kindTooLong,
-	kindContextLength, kindTemplate, kindMalformed, kindInvalidKey, kindHost, kindModelNotFound, kindNotFound,
+	kindContextLength, kindTemplate, kindMalformed, kindInvalidKey, kindHost, kindModelNotFound, kindSessionNotFound, kindNotFound,
 	kindMethod, kindTimeout, kindLength, kindTooLarge, kindMediaType, kindEncoding, kindRateLimit,
 	kindHeaderTooLarge, kindClientClosed, kindInternal, kindEngine, kindQueueFull, kindOverloaded, kindShutdown,
 	kindUnhealthy,

@@ -52,7 +52,8 @@ type fakeEngine struct {
 	fail        error              // ends every request after its tokens
 	cutOff      bool               // the channel is closed without a last event
 	sick        atomic.Pointer[error]
-	chat        error // from ChatPrompt
+	chat        error             // from ChatPrompt
+	sessions    map[string]string // the session of each tenant
 
 	started atomic.Int64
 	running atomic.Int64
@@ -138,8 +139,26 @@ func (f *fakeEngine) Healthy() error {
 }
 
 func (f *fakeEngine) Stats() Stats {
-	return Stats{Running: int(f.running.Load()), Waiting: 3, KVUsage: .25, Preemptions: 7, PageTokens: 64, Pages: 1000, UsedPages: 250, CachedPages: 500, Prefixes: 9, PrefixEvictions: 4}
+	return Stats{Running: int(f.running.Load()), Waiting: 3, KVUsage: .25, Preemptions: 7, PageTokens: 64, Pages: 1000, UsedPages: 250, CachedPages: 500, Prefixes: 9, PinnedPrefixes: 2, PrefixEvictions: 4, Sessions: 1}
 }
+
+func (f *fakeEngine) PlanPages(context.Context) ([]runtime.PlanPages, error) {
+	return []runtime.PlanPages{{Plan: "moa-50", Sequences: 2, SequenceTokens: 4096, SequencePages: 700, Prefixes: 3, PrefixTokens: 1024, PrefixPages: 90}}, nil
+}
+
+func (f *fakeEngine) Sessions(tenant string) []runtime.SessionInfo {
+	id, ok := f.sessions[tenant]
+	if !ok {
+		return nil
+	}
+	created := time.Unix(1700000000, 0)
+	return []runtime.SessionInfo{{
+		ID: id, Plan: "moa-50", Created: created, Used: created.Add(time.Minute), Requests: 2, Running: 1,
+		Tokens: 448, Pages: 40, PromptTokens: 900, CachedTokens: 320,
+	}}
+}
+
+func (f *fakeEngine) EndSession(tenant, id string) bool { return f.sessions[tenant] == id && id != "" }
 
 func (f *fakeEngine) requests() []runtime.Request {
 	f.mu.Lock()

@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
-
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -48,35 +46,6 @@ func (s *Server) version(c *fiber.Ctx) error {
 	b := append([]byte(nil), `{"version":`...)
 	b = appendString(b, s.opts.Version)
 	writeJSON(c.Context(), append(b, '}'))
-	return nil
-}
-
-// kvState is the body of GET /moaserve/kv.
-type kvState struct {
-	PageTokens int `json:"page_tokens"` // positions a page holds
-	Pages      struct {
-		Total  int `json:"total"`
-		Used   int `json:"used"`   // held by running sequences
-		Cached int `json:"cached"` // held by kept prefixes alone
-		Free   int `json:"free"`
-	} `json:"pages"`
-	Prefixes  int    `json:"prefixes"`
-	Evictions uint64 `json:"evictions"`
-	Running   int    `json:"running"`
-	Waiting   int    `json:"waiting"`
-}
-
-// kv answers GET /moaserve/kv: where the pages of the KV cache are.
-func (s *Server) kv(c *fiber.Ctx) error {
-	e := s.engine.Stats()
-	state := kvState{PageTokens: e.PageTokens, Prefixes: e.Prefixes, Evictions: e.PrefixEvictions, Running: e.Running, Waiting: e.Waiting}
-	state.Pages.Total, state.Pages.Used, state.Pages.Cached = e.Pages, e.UsedPages, e.CachedPages
-	state.Pages.Free = e.Pages - e.UsedPages - e.CachedPages
-	b, err := json.Marshal(state)
-	if err != nil {
-		return err
-	}
-	writeJSON(c.Context(), b)
 	return nil
 }
 

@@ -199,6 +199,8 @@ var (
 	descKVUsage     = prometheus.NewDesc("moaserve_kv_cache_usage_ratio", "Share of the KV pages in use, 0 to 1.", []string{labelModel}, nil)
 	descPages       = prometheus.NewDesc("moaserve_kv_pages", "KV pages by state: used by running sequences, cached by prefixes alone, or free.", []string{labelModel, "state"}, nil)
 	descPrefixes    = prometheus.NewDesc("moaserve_kv_prefixes", "Prefixes that are kept.", []string{labelModel}, nil)
+	descPinned      = prometheus.NewDesc("moaserve_kv_prefixes_pinned", "Kept prefixes that are a session's latest.", []string{labelModel}, nil)
+	descSessions    = prometheus.NewDesc("moaserve_sessions", "Sessions that are remembered.", []string{labelModel}, nil)
 	descEvictions   = prometheus.NewDesc("moaserve_kv_prefix_evictions_total", "Prefixes given up because their pages were needed.", []string{labelModel}, nil)
 	descPreemptions = prometheus.NewDesc("moaserve_num_preemptions_total", "Requests sent back to the queue.", []string{labelModel}, nil)
 	descCacheConfig = prometheus.NewDesc("moaserve_cache_config_info", "The KV cache: positions a page, pages.", []string{labelModel, "block_size", "num_gpu_blocks"}, nil)
@@ -206,7 +208,7 @@ var (
 
 // Describe sends the descriptions.
 func (c *engineCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descKVUsage, descPages, descPrefixes, descEvictions, descPreemptions, descCacheConfig} {
+	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descKVUsage, descPages, descPrefixes, descPinned, descSessions, descEvictions, descPreemptions, descCacheConfig} {
 		ch <- d
 	}
 }
@@ -226,6 +228,8 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descPages, float64(s.CachedPages), "cached")
 	gauge(descPages, float64(s.Pages-s.UsedPages-s.CachedPages), "free")
 	gauge(descPrefixes, float64(s.Prefixes))
+	gauge(descPinned, float64(s.PinnedPrefixes))
+	gauge(descSessions, float64(s.Sessions))
 	ch <- prometheus.MustNewConstMetric(descEvictions, prometheus.CounterValue, float64(s.PrefixEvictions), model)
 	ch <- prometheus.MustNewConstMetric(descPreemptions, prometheus.CounterValue, float64(s.Preemptions), model)
 }

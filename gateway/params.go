@@ -9,7 +9,7 @@ import (
 
 // ignoredFields are known and have no effect here, as docs/api.md says.
 var ignoredFields = []string{
-	"user", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+	"user", "metadata", "store", "service_tier", "prompt_cache_retention", "prompt_cache_options",
 	"safety_identifier", "verbosity", "moderation", "parallel_tool_calls", "reasoning_effort", "session_id",
 	"cache_salt", "cache_prompt", "priority", "skip_special_tokens", "spaces_between_special_tokens",
 }
@@ -69,6 +69,7 @@ type params struct {
 	stream       bool
 	includeUsage bool
 	progress     bool
+	session      string   // of the body
 	ignored      []string // unknown fields
 }
 
@@ -119,6 +120,13 @@ func decodeParams(o *object, l *Limits, vocab int) params {
 	p.progress = o.boolean("return_progress", false)
 	if p.progress && !p.stream {
 		o.fail(errorf(kindInvalidValue, "return_progress", "'return_progress' is only allowed when 'stream' is true."))
+	}
+
+	if key, ok := o.text("prompt_cache_key", maxSessionName); ok {
+		p.session = key
+		if !validSession(key) {
+			o.failValue("prompt_cache_key", whatSession)
+		}
 	}
 
 	for _, r := range refusedFields {

@@ -33,6 +33,8 @@ func (s *Server) routes() []route {
 		{fiber.MethodPost, "/tokenize", false, s.tokenize},
 		{fiber.MethodPost, "/detokenize", false, s.detokenize},
 		{fiber.MethodGet, "/moaserve/kv", false, s.kv},
+		{fiber.MethodGet, "/moaserve/sessions", false, s.listSessions},
+		{fiber.MethodDelete, "/moaserve/sessions/+", false, s.endSession},
 		{fiber.MethodGet, "/version", false, s.version},
 		{fiber.MethodGet, "/health", true, s.health},
 		{fiber.MethodGet, "/ready", true, s.ready},

@@ -61,6 +61,16 @@ func (e *Engine) Tokenizer() *tokenizer.Tokenizer { return e.tokenizer }
 // Stats returns a snapshot of the scheduler's state.
 func (e *Engine) Stats() engine.Stats { return e.engine.Stats() }
 
+// Sessions returns the sessions of a tenant, the latest used first.
+func (e *Engine) Sessions(tenant string) []SessionInfo { return e.engine.Sessions(tenant) }
+
+// EndSession forgets a session and what was kept for it. It reports whether there
+// was one.
+func (e *Engine) EndSession(tenant, id string) bool { return e.engine.EndSession(tenant, id) }
+
+// PlanPages returns what the sequences and prefixes of each plan hold.
+func (e *Engine) PlanPages(ctx context.Context) ([]PlanPages, error) { return e.engine.PlanPages(ctx) }
+
 // Healthy returns nil, or why the engine can no longer compute.
 func (e *Engine) Healthy() error { return e.engine.Healthy() }
 

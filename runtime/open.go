@@ -57,6 +57,8 @@ type Options struct {
 	// NoPrefixCache computes every prompt from its first token, even when its
 	// beginning is known.
 	NoPrefixCache bool
+	// SharePrefixes lets tenants continue each other's prefixes.
+	SharePrefixes bool
 	// ChatTemplate overrides the model's own chat template (Jinja source).
 	ChatTemplate string
 	// Observer, when not nil, is told of steps and finished requests.
@@ -170,7 +172,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	e.engine, err = engine.New(device, f.model, engine.Options{
 		MaxContext: e.context, Pages: e.pages,
 		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens,
-		NoPrefixCache: o.NoPrefixCache, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
+		NoPrefixCache: o.NoPrefixCache, SharePrefixes: o.SharePrefixes, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
 		Observer: o.Observer, Logger: o.Logger,
 	})
 	if err != nil {

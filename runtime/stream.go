@@ -32,7 +32,7 @@ func newStream(ctx context.Context, e *Engine, p *plan.Plan, r Request) (*stream
 	seqCtx, cancel := context.WithCancel(ctx)
 	seq, err := e.engine.Submit(seqCtx, engine.Request{
 		ID: r.ID, Prompt: r.Prompt, Plan: p, Sampling: r.Sampling, MaxTokens: r.MaxTokens,
-		Stop: ends, Tenant: r.Tenant, Progress: r.Progress,
+		Stop: ends, Tenant: r.Tenant, Session: r.Session, Progress: r.Progress,
 	})
 	if err != nil {
 		cancel()

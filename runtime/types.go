@@ -34,6 +34,10 @@ type Request struct {
 	Sampling     sample.Params
 	// Tenant separates queues and prefix caches; empty is a tenant like others.
 	Tenant string
+	// Session, when not empty, names the conversation that the request belongs to,
+	// among those of its tenant. What its latest request left in the KV cache is
+	// given up last. It changes no answer.
+	Session string
 	// Progress asks for EventProgress during prefill.
 	Progress bool
 }
@@ -139,3 +143,9 @@ var ErrClosed = errors.New("the engine is shut down")
 
 // ContextLengthError refuses a request that does not fit the context.
 type ContextLengthError = engine.ContextLengthError
+
+// SessionInfo describes a session.
+type SessionInfo = engine.SessionInfo
+
+// PlanPages says what the sequences and prefixes of one plan hold.
+type PlanPages = engine.PlanPages

@@ -26,7 +26,9 @@ type Engine struct {
 
 	wake chan struct{} // holds one: something changed, look again
 	quit chan struct{} // closed by Close
-	done chan struct{} // closed when the goroutine has ended
+	// questions are answered by the goroutine, between steps.
+	questions chan func()
+	done      chan struct{} // closed when the goroutine has ended
 
 	closing sync.Once
 	closed  error // what Close returns
@@ -60,7 +62,7 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o), sessions: newSessions(o),
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), questions: make(chan func()),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}
 	e.prefixes = kv.NewPrefixes(e.pages)
@@ -187,6 +189,8 @@ func (e *Engine) proceed() bool {
 	select {
 	case s := <-e.gate.inbox:
 		e.queue.push(s)
+	case answer := <-e.questions:
+		answer()
 	case <-e.wake:
 	case <-e.quit:
 		return false
@@ -194,12 +198,14 @@ func (e *Engine) proceed() bool {
 	return true
 }
 
-// receive moves new requests to the queue.
+// receive moves new requests to the queue and answers questions.
 func (e *Engine) receive() {
 	for {
 		select {
 		case s := <-e.gate.inbox:
 			e.queue.push(s)
+		case answer := <-e.questions:
+			answer()
 		default:
 			return
 		}

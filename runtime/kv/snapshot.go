@@ -12,6 +12,7 @@ import "github.com/moaserve/moaserve/runtime/plan"
 // from the start.
 type Snapshot struct {
 	pool   *Pool
+	layout *plan.Layout
 	tokens int
 	heads  []head
 	pages  int
@@ -22,7 +23,7 @@ type Snapshot struct {
 // caller releases it.
 func (s *Sequence) Snapshot() *Snapshot {
 	blocks := s.computed / plan.BlockSize
-	n := &Snapshot{pool: s.pool, tokens: blocks * plan.BlockSize, heads: make([]head, len(s.heads))}
+	n := &Snapshot{pool: s.pool, layout: s.layout, tokens: blocks * plan.BlockSize, heads: make([]head, len(s.heads))}
 	for h := range s.heads {
 		hd := &s.heads[h]
 		full := max(0, blocks-hd.first) // without the block being filled
@@ -34,6 +35,9 @@ func (s *Sequence) Snapshot() *Snapshot {
 	}
 	return n
 }
+
+// Layout returns the layout of the sequence that it was taken from.
+func (n *Snapshot) Layout() *plan.Layout { return n.layout }
 
 // Tokens returns the length of the prefix.
 func (n *Snapshot) Tokens() int { return n.tokens }
