@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	openai "github.com/sashabaranov/go-openai"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -47,7 +48,7 @@ func (c *chatCmd) Run(ctx context.Context) error {
 		}
 		c.Model = models.Models[0].ID
 	}
-	talk := &conversation{chatCmd: c, client: cl}
+	talk := &conversation{chatCmd: c, client: cl, session: uuid.NewString()}
 	if c.System != "" {
 		talk.add(openai.ChatMessageRoleSystem, c.System)
 	}
@@ -65,6 +66,7 @@ func (c *chatCmd) Run(ctx context.Context) error {
 type conversation struct {
 	*chatCmd
 	client   *client.Client
+	session  string
 	messages []openai.ChatCompletionMessage
 	attached string // files that go in front of the next question
 }
@@ -151,7 +153,7 @@ func (t *conversation) stream(ctx context.Context) (string, error) {
 			Model: t.Model, Messages: t.messages, MaxCompletionTokens: t.MaxTokens, Temperature: t.Temperature,
 			StreamOptions: &openai.StreamOptions{IncludeUsage: true},
 		},
-		Plan: t.Plan, Progress: true,
+		Plan: t.Plan, Session: t.session, Progress: true,
 	})
 	if err != nil {
 		return "", err

@@ -1,6 +1,6 @@
 // Package client talks to a moaserve server from Go. It is go-openai with what
-// the OpenAI API lacks: the choice of a plan, progress while a long document is
-// read, and errors in mid-stream that keep their detail.
+// the OpenAI API lacks: the choice of a plan, sessions, progress while a long
+// document is read, and errors in mid-stream that keep their detail.
 package client
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	openai "github.com/sashabaranov/go-openai"
@@ -44,6 +45,9 @@ type Request struct {
 	openai.ChatCompletionRequest
 	// Plan names the plan to run under; empty leaves it to the model name.
 	Plan string
+	// Session names the conversation, so that the server gives up last what it has
+	// read for it.
+	Session string
 	// Progress asks for chunks that tell how much of the prompt has been read.
 	Progress bool
 }
@@ -105,9 +109,10 @@ func (c *Client) Stream(ctx context.Context, r Request) (*Stream, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "text/event-stream")
-	if c.apiKey != "" {
-		req.Header.Set("Authorization", "Bearer "+c.apiKey)
+	if r.Session != "" {
+		req.Header.Set("X-Session-ID", r.Session)
 	}
+	c.authorize(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -117,6 +122,32 @@ func (c *Client) Stream(ctx context.Context, r Request) (*Stream, error) {
 		return nil, apiError(resp)
 	}
 	return newStream(resp.Body), nil
+}
+
+// EndSession tells the server to forget a session. One that it does not know is an
+// *openai.APIError with the code "session_not_found".
+func (c *Client) EndSession(ctx context.Context, session string) error {
+	target := strings.TrimSuffix(c.base, "/v1") + "/moaserve/sessions/" + url.PathEscape(session)
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, target, nil)
+	if err != nil {
+		return err
+	}
+	c.authorize(req)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return apiError(resp)
+	}
+	return nil
+}
+
+func (c *Client) authorize(req *http.Request) {
+	if c.apiKey != "" {
+		req.Header.Set("Authorization", "Bearer "+c.apiKey)
+	}
 }
 
 // maxErrorBody bounds how much of an error response is read.

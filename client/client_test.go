@@ -21,7 +21,7 @@ func serve(t *testing.T, status int, body string) (*Client, *string) {
 		if err != nil {
 			t.Error(err)
 		}
-		got = r.Header.Get("Authorization") + " " + string(b)
+		got = strings.Join([]string{r.Method, r.RequestURI, r.Header.Get("Authorization"), r.Header.Get("X-Session-ID"), string(b)}, " ")
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}))
@@ -65,7 +65,7 @@ data: {"choices":[],"usage":{"prompt_tokens":110,"completion_tokens":2,"total_to
 data: [DONE]
 `)
 	text, progress, err := collect(t, c, Request{
-		ChatCompletionRequest: openai.ChatCompletionRequest{Model: "m"}, Plan: "moa-25", Progress: true,
+		ChatCompletionRequest: openai.ChatCompletionRequest{Model: "m"}, Plan: "moa-25", Session: "s 1", Progress: true,
 	})
 	if err != nil || text != "Hello" {
 		t.Errorf("got %q, %v", text, err)
@@ -73,7 +73,7 @@ data: [DONE]
 	if len(progress) != 1 || progress[0].Share() != 0.5 {
 		t.Errorf("progress %+v, want a share of 0.5", progress)
 	}
-	for _, want := range []string{"Bearer key ", `"model":"m:moa-25"`, `"return_progress":true`, `"stream":true`} {
+	for _, want := range []string{"POST /v1/chat/completions Bearer key s 1 ", `"model":"m:moa-25"`, `"return_progress":true`, `"stream":true`} {
 		if !strings.Contains(*got, want) {
 			t.Errorf("the request %s lacks %s", *got, want)
 		}
@@ -114,5 +114,20 @@ func TestForeignErrorPage(t *testing.T) {
 	var re *openai.RequestError
 	if !errors.As(err, &re) || re.HTTPStatusCode != 502 {
 		t.Errorf("got %v, want a RequestError of status 502", err)
+	}
+}
+
+func TestSessionIsEndedByName(t *testing.T) {
+	c, got := serve(t, 200, `{"id":"a/b ü","object":"session","deleted":true}`)
+	if err := c.EndSession(t.Context(), "a/b ü"); err != nil {
+		t.Error(err)
+	}
+	if want := "DELETE /moaserve/sessions/a%2Fb%20%C3%BC Bearer key  "; *got != want {
+		t.Errorf("the request is %q, want %q", *got, want)
+	}
+	c, _ = serve(t, 404, `{"error":{"message":"There is no such session.","type":"invalid_request_error","param":null,"code":"session_not_found"}}`)
+	var e *openai.APIError
+	if err := c.EndSession(t.Context(), "x"); !errors.As(err, &e) || e.Code != "session_not_found" {
+		t.Errorf("got %v, want session_not_found", err)
 	}
 }
