@@ -61,6 +61,11 @@ $(VENV)/ok: scripts/requirements-test.txt
 load:
 	MOASERVE_LOAD=1 go test -run TestManyStreams -v ./gateway
 
+## soak: 200 conversations with reuse against as many without, bit for bit (an hour on two cores)
+.PHONY: soak
+soak: $(MODEL)
+	MOASERVE_TEST_MODEL=$(CURDIR)/$(MODEL) MOASERVE_CONVERSATIONS=200 go test -run Conversations -v -timeout 4h ./runtime
+
 ## bench: decode and prefill speed of the engine on the real model
 .PHONY: bench
 bench: build $(MODEL)

@@ -1,56 +1,165 @@
 package runtime
 
 import (
+	"fmt"
+	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/sample"
 	"github.com/moaserve/moaserve/runtime/tokenizer"
 )
 
-// Conversations give the same tokens whether their beginnings are cached or
-// computed, on every plan, and the follow-ups find nearly all of their past.
-func TestPrefixReuseNeverChangesTheAnswer(t *testing.T) {
-	cold := open(t, Options{NoPrefixCache: true})
-	warm := open(t, Options{})
-	rnd := rand.New(rand.NewPCG(1, 2))
-	words := strings.Fields("the ship sailed at dawn while rain fell over quiet hills and nobody in town knew why bells rang")
-	text := func(n int) []int32 {
-		var b strings.Builder
-		for range n {
-			b.WriteString(words[rnd.IntN(len(words))] + " ")
-		}
-		return warm.Tokenizer().Encode(b.String(), tokenizer.EncodeOptions{})
+// conversations is how many TestConversationsGiveTheSameBits holds; `make soak`
+// holds 200.
+func conversations(t *testing.T) int {
+	v := os.Getenv("MOASERVE_CONVERSATIONS")
+	if v == "" {
+		return 4
 	}
-	document := text(700)
-	for i := range 6 {
-		prompt := slices.Clone(document[:200+rnd.IntN(len(document)-200)])
-		if i%3 == 0 {
-			prompt = text(20 + rnd.IntN(300))
+	n, err := strconv.Atoi(v)
+	if err != nil || n <= 0 {
+		t.Fatalf("MOASERVE_CONVERSATIONS is %q", v)
+	}
+	return n
+}
+
+// turn is an answer with its bits.
+type turn struct {
+	prompt, cached int
+	tokens         []int32
+	logprobs       []uint32 // of the tokens, as bits
+}
+
+// converse holds conversation i with e, three to five turns on one of a few
+// documents. What is asked depends on i and on the answers alone.
+func converse(e *Engine, i int, documents [][]int32, text func(*rand.Rand, int) []int32, ask func(Request) (turn, error)) ([]turn, error) {
+	rnd := rand.New(rand.NewPCG(uint64(i), 3))
+	document := documents[rnd.IntN(len(documents))]
+	prompt := slices.Clone(document[:100+rnd.IntN(len(document)-100)])
+	if i%4 == 0 {
+		prompt = text(rnd, 1+rnd.IntN(300)) // nobody else's
+	}
+	var turns []turn
+	for n := range 3 + rnd.IntN(3) {
+		r := Request{
+			Prompt: prompt, Plan: []string{"dense", "moa-50", "moa-25"}[i%3], MaxTokens: 5 + rnd.IntN(60), IgnoreEOS: true,
+			Sampling: sample.Params{Temperature: 0.8, Seed: uint64(i), Logprobs: true},
+			Session:  []string{"", fmt.Sprint(i)}[i%2],
 		}
-		for turn := range 3 {
-			r := Request{
-				Prompt: prompt, Plan: []string{"dense", "moa-50", "moa-25"}[i%3], MaxTokens: 5 + rnd.IntN(30), IgnoreEOS: true,
-				Sampling: sample.Params{Temperature: 0.8, Seed: uint64(i)},
+		if i%5 == 0 {
+			r.Sampling = sample.Params{Logprobs: true} // greedy
+		}
+		if rnd.IntN(4) == 0 {
+			r.MaxTokens, r.IgnoreEOS, r.Stop = 0, false, []string{"."} // may be preempted
+			r.StopTokenIDs = e.Tokenizer().Encode(" the", tokenizer.EncodeOptions{})
+		}
+		a, err := ask(r)
+		if err != nil {
+			return nil, fmt.Errorf("turn %d: %w", n, err)
+		}
+		turns = append(turns, a)
+		prompt = slices.Concat(prompt, a.tokens, text(rnd, 5+rnd.IntN(30)))
+	}
+	return turns, nil
+}
+
+// Conversations give the same tokens and log-probabilities, bit for bit, whether
+// their beginnings are kept or computed: with prefixes shared between them, given
+// up and, in between, preempted sequences, on every plan and KV type.
+func TestConversationsGiveTheSameBitsWithReuse(t *testing.T) {
+	n := conversations(t)
+	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16} {
+		cold := open(t, Options{NoPrefixCache: true, Context: 2048, KV: kv})
+		// Room for one full dense context and an eighth of another.
+		warm := open(t, Options{Context: 2048, KV: kv, MaxSequences: 6, KVBytes: int64(90*33*9/8) * int64(cold.device.PageBytes())})
+		vocabulary := strings.Fields("the ship sailed at dawn while rain fell over quiet hills and nobody in town knew why bells rang")
+		text := func(rnd *rand.Rand, n int) []int32 {
+			var b strings.Builder
+			for range n {
+				b.WriteString(vocabulary[rnd.IntN(len(vocabulary))] + " ")
 			}
-			want, got := generate(t, cold, r), generate(t, warm, r)
-			if !slices.Equal(want.tokens, got.tokens) {
-				t.Fatalf("conversation %d, turn %d: %q with the cache, %q without", i, turn, got.text, want.text)
+			return warm.Tokenizer().Encode(b.String(), tokenizer.EncodeOptions{})
+		}
+		var documents [][]int32
+		for i := range uint64(3) {
+			documents = append(documents, text(rand.New(rand.NewPCG(i, 1)), 700))
+		}
+		hold := func(e *Engine) ([][]turn, error) {
+			all, errs := make([][]turn, n), make([]error, n)
+			var wg sync.WaitGroup
+			next := make(chan int)
+			for range 6 {
+				wg.Go(func() {
+					for i := range next {
+						all[i], errs[i] = converse(e, i, documents, text, func(r Request) (turn, error) { return answerBits(t, e, r) })
+					}
+				})
 			}
-			if cached := got.end.Usage.CachedTokens; turn > 0 && len(prompt)-cached > 64+64+r.MaxTokens+30 {
-				t.Errorf("conversation %d, turn %d: %d of %d prompt tokens were cached", i, turn, cached, len(prompt))
+			for i := range n {
+				next <- i
 			}
-			if cached := want.end.Usage.CachedTokens; cached != 0 {
-				t.Errorf("%d tokens are cached without a cache", cached)
+			close(next)
+			wg.Wait()
+			for i, err := range errs {
+				if err != nil {
+					return nil, fmt.Errorf("conversation %d: %w", i, err)
+				}
 			}
-			prompt = append(append(slices.Clone(prompt), got.tokens...), text(5+rnd.IntN(10))...)
+			return all, nil
+		}
+		want, err := hold(cold)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := hold(warm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prompts, cached := 0, 0
+		for i := range want {
+			for j, w := range want[i] {
+				if w.cached != 0 {
+					t.Errorf("%d tokens are cached without a cache", w.cached)
+				}
+				if g := got[i][j]; !slices.Equal(g.tokens, w.tokens) || !slices.Equal(g.logprobs, w.logprobs) {
+					t.Fatalf("conversation %d, turn %d: with reuse %v, without %v", i, j, g, w)
+				}
+				prompts += w.prompt
+				cached += got[i][j].cached
+			}
+		}
+		s := warm.Stats()
+		t.Logf("%d conversations: %d of %d prompt tokens from kept prefixes, %d prefixes given up, %d preemptions", n, cached, prompts, s.PrefixEvictions, s.Preemptions)
+		if s.UsedPages != 0 || s.CommittedPages != 0 || 2*cached < prompts {
+			t.Errorf("%d of %d prompt tokens came from kept prefixes; at the end %+v", cached, prompts, s)
 		}
 	}
-	if s := warm.Stats(); s.UsedPages != 0 || s.PrefixHits == 0 || s.CachedTokens == 0 {
-		t.Errorf("at the end: %+v", s)
+}
+
+// answerBits runs a request. Unlike generate it may be called by any goroutine.
+func answerBits(t *testing.T, e *Engine, r Request) (turn, error) {
+	events, err := e.Generate(t.Context(), r)
+	if err != nil {
+		return turn{}, err
 	}
+	a := turn{prompt: len(r.Prompt)}
+	for ev := range events {
+		for _, tok := range ev.Tokens {
+			a.tokens = append(a.tokens, tok.ID)
+			a.logprobs = append(a.logprobs, math.Float32bits(tok.Logprob))
+		}
+		if ev.Kind == EventFinished {
+			a.cached, err = ev.Usage.CachedTokens, ev.Err
+		}
+	}
+	return a, err
 }
 
 func TestTenantsDoNotShareAPrefix(t *testing.T) {
