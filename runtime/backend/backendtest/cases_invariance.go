@@ -125,6 +125,7 @@ func (s *suite) pageCases() []testCase {
 		{"pages are recycled between sequences", func(t testing.TB) { s.recycle(t, false) }},
 		{"pages full of NaN are recycled", func(t testing.TB) { s.recycle(t, true) }},
 		{"a sequence of NaN leaves its neighbours alone", s.poisonedNeighbour},
+		{"a shared prefix answers like one computed anew", s.sharedPrefix},
 	}
 }
 

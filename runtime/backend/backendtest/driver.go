@@ -34,6 +34,8 @@ type sequence struct {
 	layout *plan.Layout
 	tokens []int32
 	logits [][]float32 // of the tokens computed so far
+	// unknown: the device has not been told of the pages it continues.
+	unknown bool
 }
 
 // chunk asks for the next n tokens of a sequence.
@@ -98,6 +100,16 @@ func (d *driver) start(slot int, l *plan.Layout, tokens []int32) *sequence {
 	return &sequence{slot: slot, kv: kv.NewSequence(d.pages, l), layout: l, tokens: tokens}
 }
 
+// follow begins a sequence in a slot behind a prefix that others computed. It has no
+// logits of that.
+func (d *driver) follow(slot int, l *plan.Layout, tokens []int32, prefix *kv.Snapshot) *sequence {
+	s := d.start(slot, l, tokens)
+	s.kv.Continue(prefix)
+	s.logits = make([][]float32, prefix.Tokens())
+	s.unknown = true
+	return s
+}
+
 // step computes one batch and keeps the logits of all its tokens.
 func (d *driver) step(chunks ...chunk) {
 	d.Helper()
@@ -124,7 +136,11 @@ func (d *driver) batch(chunks ...chunk) *backend.Batch {
 	b := &backend.Batch{}
 	for _, c := range chunks {
 		from := c.seq.kv.Len()
-		deltas, err := c.seq.kv.Extend(from+c.n, nil)
+		var deltas []kv.Delta
+		if c.seq.unknown {
+			deltas, c.seq.unknown = c.seq.kv.Entries(nil), false
+		}
+		deltas, err := c.seq.kv.Extend(from+c.n, deltas)
 		if err != nil {
 			d.Fatalf("the test's pool is too small: %v", err)
 		}
