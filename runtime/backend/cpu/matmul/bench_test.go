@@ -22,7 +22,7 @@ func BenchmarkMul(b *testing.B) {
 			if in%kinds[typ].srcCols != 0 {
 				out, in = 1024, 1024
 			}
-			for _, rows := range []int{1, 4, 16, 64, 512} {
+			for _, rows := range []int{1, 2, 4, 16, 64, 512} {
 				b.Run(fmt.Sprintf("%s/%dx%d/rows=%d", typeNames[typ], out, in, rows), func(b *testing.B) {
 					benchmarkMul(b, typ, set, out, in, rows)
 				})

@@ -91,11 +91,15 @@ func (g *gen) c(format string, args ...any) {
 func (g *gen) function(name, x string, frame int) {
 	g.label = name
 	fmt.Fprintf(g, "\n// func %s(dst *float32, stride int, w *byte, x *%s, xstride, blocks, rows, tiles int)\n", name, x)
-	fmt.Fprintf(g, "TEXT ·%s(SB), NOSPLIT, $%d-64\n", name, frame)
+	flags := "NOSPLIT"
+	if frame > 0 {
+		flags = "0"
+	}
+	fmt.Fprintf(g, "TEXT ·%s(SB), %s, $%d-64\n", name, flags, frame)
 }
 
 // dispatch jumps to the code for the number of rows, a power of two; that for
-// most comes next.
+// most rows and more comes next.
 func (g *gen) dispatch(most int) {
 	g.p("MOVQ rows+48(FP), CX")
 	for rows := 1; rows < most; rows *= 2 {

@@ -2,6 +2,8 @@
 
 package main
 
+import "fmt"
+
 // avx2Float writes the kernel of float weights. Rows: each row has two chains of
 // fused multiply-adds, Y0-Y7, one a half of the tile. One row: its two chains
 // would wait for each other's latency, so four tiles run together.
@@ -49,7 +51,7 @@ func (g *gen) avx2Float(f float) {
 			g.p("VMOVUPS Y%d, 32(R8)", 2*r+1)
 			g.p("ADDQ SI, R8")
 		}
-		g.nextTile(rows)
+		g.nextTile(fmt.Sprint(rows))
 	}
 	// DX walks the tiles, BX is the size of one.
 	g.l("tile1")

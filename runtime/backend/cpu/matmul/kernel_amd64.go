@@ -8,7 +8,7 @@ import (
 
 //go:generate go run gen.go gen_avx2.go gen_avx512.go gen_float.go
 
-// kernel multiplies rows activation rows (1, 2 or 4; with AVX-512 also 8) by
+// kernel multiplies rows activation rows (a power of two, as rowsPerCall says) by
 // whole tiles and writes 16 outputs a row and tile to dst, rows stride elements
 // apart.
 func (m *Matrix) kernel(dst *float32, stride int, a *Activations, row, rows, t0, tiles int) {

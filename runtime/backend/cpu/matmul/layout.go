@@ -72,3 +72,7 @@ func (k *kind) tileBytes(cols int) int {
 // quantised tells whether the kind multiplies the activations' codes; the float
 // kinds multiply their float32 values.
 func (k *kind) quantised() bool { return k.bits != 0 }
+
+// unpacked tells whether the codes must be taken apart before they can be
+// multiplied. Where a kernel does that once for many rows, it takes many.
+func (k *kind) unpacked() bool { return k.quantised() && k.bits < 8 }

@@ -101,7 +101,7 @@ func TestProductMatchesFloat64Reference(t *testing.T) {
 func TestBitsDoNotDependOnRowsOrTiles(t *testing.T) {
 	forEach(t, func(t *testing.T, typ weights.Type, set isa.ISA) {
 		rng := rand.New(rand.NewPCG(2, uint64(typ)))
-		const out, in, most = 16*3 + 3, 256, 17
+		const out, in, most = 16*3 + 3, 256, maxRows + 7
 		m := pack(t, newTensor(rng, typ, out, in, random), set)
 		a := newActivations(rng, most, in, false)
 		want := make([]float32, most*out)
@@ -117,7 +117,7 @@ func TestBitsDoNotDependOnRowsOrTiles(t *testing.T) {
 			}
 		}
 		for rows := 2; rows <= most; rows++ {
-			for from := 0; from+rows <= most; from += 5 {
+			for from := 0; from+rows <= most; from += 9 {
 				got := make([]float32, most*out)
 				m.Mul(got, out, a, from, from+rows, 0, m.Tiles())
 				equal(got, from, from+rows, fmt.Sprintf("rows %d-%d", from, from+rows))
@@ -140,7 +140,7 @@ func TestExtremeCodesDoNotOverflow(t *testing.T) {
 		for _, f := range []fill{highest, lowest} {
 			w := newTensor(rng, typ, 24, 512, f)
 			m := pack(t, w, set)
-			a := newActivations(rng, 6, 512, true)
+			a := newActivations(rng, maxRows+7, 512, true) // a call of each number of rows
 			for i := range a.Rows() {
 				for _, b := range a.blocks(i)[:512/blockCols] {
 					if b.codes[0] != int8(127-254*(i%2)) || math.Abs(float64(b.sum)) != 127*blockCols {

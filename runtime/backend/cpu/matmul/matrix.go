@@ -38,7 +38,10 @@ func (m *Matrix) Tiles() int { return (m.rows + tileRows - 1) / tileRows }
 
 const (
 	// maxRows is the largest number of activation rows that a kernel call takes.
-	maxRows = 8
+	maxRows = 32
+	// manyCols is how many columns maxRows rows may have. Longer rows lie so far
+	// apart that the blocks of all of them compete for few sets of the L1 cache.
+	manyCols = 4096
 	// l1Bytes is how much weight memory is multiplied by all rows of a block of
 	// activations before the next is fetched: half of a 32 KiB L1 cache.
 	l1Bytes = 16 << 10
@@ -67,16 +70,17 @@ func (m *Matrix) Mul(dst []float32, stride int, a *Activations, row0, row1, tile
 	}
 	_ = dst[(row1-1)*stride+min(tile1*tileRows, m.rows)-1]
 	step := max(1, l1Bytes/m.tileBytes)
-	if n := row1 - row0; n == rowsPerCall(m.isa, n) {
+	if n := row1 - row0; n == m.rowsPerCall(n) {
 		step = tile1 - tile0 // each weight is used once
 	}
-	block := max(1, l2Bytes/m.rowBytes()/maxRows) * maxRows
+	unit := m.rowsPerCall(maxRows)
+	block := max(1, l2Bytes/m.rowBytes()/unit) * unit
 	for r0 := row0; r0 < row1; r0 += block {
 		r1 := min(r0+block, row1)
 		for t := tile0; t < tile1; t += step {
 			end := min(t+step, tile1)
 			for r := r0; r < r1; {
-				n := rowsPerCall(m.isa, r1-r)
+				n := m.rowsPerCall(r1 - r)
 				m.mul(dst[r*stride:], stride, a, r, n, t, end)
 				r += n
 			}
@@ -84,12 +88,17 @@ func (m *Matrix) Mul(dst []float32, stride int, a *Activations, row0, row1, tile
 	}
 }
 
-// rowsPerCall returns how many of n activation rows the next kernel call takes: a power
-// of two.
-func rowsPerCall(set isa.ISA, n int) int {
+// rowsPerCall returns how many of n activation rows the next kernel call takes: a
+// power of two, at most maxRows.
+func (m *Matrix) rowsPerCall(n int) int {
 	most := 4
-	if set == isa.AVX512 {
+	switch {
+	case m.isa == isa.AVX512:
 		most = 8 // twice the registers
+	case m.isa == isa.AVX2 && m.kind.unpacked() && m.cols <= manyCols:
+		most = maxRows
+	case m.isa == isa.AVX2 && m.kind.unpacked():
+		most = maxRows / 2
 	}
 	for most > n {
 		most /= 2
