@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
 
@@ -82,6 +83,22 @@ func TestPlanIsDrawnHeadByHead(t *testing.T) {
 	for _, want := range []string{"layer   0  ##\n", "layer   1  2#\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the drawing lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestKVTypesOfTheFlagAreTheRuntimes(t *testing.T) {
+	for name, want := range map[string]backend.KVType{"f16": backend.KVF16, "bf16": backend.KVBF16, "q8_0": backend.KVQ8_0} {
+		var c cli
+		parser, err := newParser(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse([]string{"serve", "--model", "m.gguf", "--kv-type", name}); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := c.Serve.options(); err != nil || o.KV != want {
+			t.Errorf("--kv-type %s is type %d (%v), want %d", name, o.KV, err, want)
 		}
 	}
 }

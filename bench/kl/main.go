@@ -3,6 +3,9 @@
 // with the same likeliest token, over the last quarter of real texts.
 //
 //	go run ./bench/kl -model MODEL.gguf -tokens 8192 TEXT.txt ...
+//
+// With -kv, what is compared has a KV cache of another type than dense attention's
+// f16, and dense attention on that cache is compared, too.
 package main
 
 import (
@@ -26,29 +29,46 @@ func main() {
 	plans := flag.String("plans", "moa-50,moa-25,uniform:50%,uniform:25%", "plans to compare with dense")
 	skip := flag.Int("skip", 20000, "bytes to skip at the start of each text")
 	eightBit := flag.Bool("int8", false, "take activations at 8 bits; their noise is larger than what is measured")
+	kvName := flag.String("kv", "f16", "element `type` of the KV cache of what is compared: f16, bf16 or q8_0")
 	flag.Parse()
+	kv, ok := map[string]backend.KVType{"f16": backend.KVF16, "bf16": backend.KVBF16, "q8_0": backend.KVQ8_0}[*kvName]
+	if !ok {
+		log.Fatalf("unknown KV type %q", *kvName)
+	}
 	precision := backend.Int16
 	if *eightBit {
 		precision = backend.Int8
 	}
-	if err := run(*model, *length, *skip, precision, strings.Split(*plans, ","), flag.Args()); err != nil {
+	options := runtime.Options{Plan: "dense", MaxSequences: 1, Activations: precision}
+	if *plans != "" {
+		options.Plans = strings.Split(*plans, ",")
+	}
+	if err := run(*model, *length, *skip, options, kv, flag.Args()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(model string, length, skip int, precision backend.Precision, plans, texts []string) error {
+func run(model string, length, skip int, o runtime.Options, kv backend.KVType, texts []string) error {
 	if len(texts) == 0 {
 		return fmt.Errorf("name at least one text file")
 	}
 	ctx := context.Background()
-	e, err := runtime.Open(ctx, model, runtime.Options{Plan: "dense", Plans: plans, MaxSequences: 1, Activations: precision})
+	e, err := runtime.Open(ctx, model, o)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = e.Close() }()
+	compared := e
+	if kv != o.KV {
+		o.KV = kv
+		if compared, err = runtime.Open(ctx, model, o); err != nil {
+			return err
+		}
+		defer func() { _ = compared.Close() }()
+	}
 	names := make([]string, 0, len(e.Plans()))
 	for _, p := range e.Plans() {
-		if p.Name != "dense" {
+		if p.Name != "dense" || compared != e {
 			names = append(names, p.Name)
 		}
 	}
@@ -71,7 +91,7 @@ func run(model string, length, skip int, precision backend.Precision, plans, tex
 		fmt.Printf("%s, tokens %d to %d\n", filepath.Base(path), length*3/4, length)
 		for i, name := range names {
 			var d divergence
-			err := e.Evaluate(ctx, tokens, name, func(pos int, logits []float32) error {
+			err := compared.Evaluate(ctx, tokens, name, func(pos int, logits []float32) error {
 				if pos >= length*3/4 {
 					d.add(dense[pos-length*3/4], logits)
 				}

@@ -25,6 +25,9 @@ type KVType uint8
 const (
 	KVF16 KVType = iota
 	KVBF16
+	// KVQ8_0 is ggml's Q8_0: a code of 8 bits for each value and a scale in f16
+	// for every 32 of them, 34/64 of f16. Head dimensions must be multiples of 32.
+	KVQ8_0
 )
 
 // Precision is the precision of activations that are quantised for integer
@@ -53,6 +56,9 @@ type Options struct {
 	// Device.
 	MaxBatchTokens int
 	MaxSequences   int
+	// MaxContext bounds the positions of tokens, for backends whose tables have a
+	// size of their own; 0 means the model's context.
+	MaxContext int
 	// Progress, when not nil, is told the share of the weights loaded so far.
 	Progress func(done, total int64)
 }
@@ -89,6 +95,22 @@ type Device interface {
 type Pool interface {
 	Pages() int
 	Close() error
+}
+
+// PageIO is what a Pool may implement so that pages outlive the process: it
+// copies them out of the device and back. Only the engine's goroutine calls it,
+// between Steps.
+type PageIO interface {
+	// Format names everything besides the model and the tokens that the bytes of
+	// a page depend on: the device's layout of a page and what its arithmetic
+	// rounds. Pages of equal formats are interchangeable, bit by bit.
+	Format() string
+	// ReadPage copies a page to dst, WritePage copies src to a page. Both slices
+	// have Device.PageBytes bytes; another length and a page outside of the pool
+	// are errors. After WritePage the page is what the one was that ReadPage
+	// read, wherever that was.
+	ReadPage(page int32, dst []byte) error
+	WritePage(page int32, src []byte) error
 }
 
 // Batch is one step's work: a ragged list of sequences, laid out flat.

@@ -67,13 +67,20 @@ func (s *suite) describe(t testing.TB) {
 	}
 	o := s.small()
 	m, src := modeltest.New(t, o)
-	dev := s.load(t, m, src, s.o.KV[0])
-	if dev.Describe() == "" {
-		t.Errorf("the device has no description")
-	}
-	// Keys and values of a block, two bytes each; padding may be added.
-	if least := plan.BlockSize * m.HeadDim * 2 * 2; dev.PageBytes() < least {
-		t.Errorf("a page has %d bytes, its keys and values have %d", dev.PageBytes(), least)
+	for _, kv := range s.o.KV {
+		dev := s.load(t, m, src, kv)
+		if dev.Describe() == "" {
+			t.Errorf("the device has no description")
+		}
+		// Keys and values of a block, two bytes each, or 34 for 32 of them; padding
+		// may be added.
+		least := plan.BlockSize * m.HeadDim * 2 * 2
+		if kv == backend.KVQ8_0 {
+			least = least / 64 * 34
+		}
+		if n := dev.PageBytes(); n < least {
+			t.Errorf("a page has %d bytes, its keys and values have %d", n, least)
+		}
 	}
 }
 

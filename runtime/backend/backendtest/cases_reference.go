@@ -46,16 +46,19 @@ func plans(m *model.Model) map[string]*plan.Plan {
 	return map[string]*plan.Plan{"dense": plan.NewDense(shape), "mixed": mixed, "by length": &byLength, "one block": one}
 }
 
-// reference computes the logits in float64, with keys and values rounded as in
-// the cache.
+// reference computes the logits in float64, with keys and values rounded as in a
+// cache of 16 bits. They stay as they are for q8_0, whose rounding of a number
+// depends on its block.
 func reference(t testing.TB, m *model.Model, src weights.Source, kv backend.KVType, l *plan.Layout, tokens []int32) [][]float64 {
 	t.Helper()
 	r, err := model.NewReference(m, src)
 	if err != nil {
 		t.Fatalf("the reference: %v", err)
 	}
-	r.RoundKV = model.RoundF16
-	if kv == backend.KVBF16 {
+	switch kv {
+	case backend.KVF16:
+		r.RoundKV = model.RoundF16
+	case backend.KVBF16:
 		r.RoundKV = model.RoundBF16
 	}
 	logits, err := r.Logits(tokens, l)

@@ -11,7 +11,8 @@ import (
 // Options say what the backend under test can do and what it promises. The zero
 // value asks for everything.
 type Options struct {
-	// KV are the element types of the cache to test; both when empty.
+	// KV are the element types of the cache to test; f16 and bf16 when empty. The
+	// first is that of all cases that are not about the type.
 	KV []backend.KVType
 	// Types are the weight types to test; all that are read when empty.
 	Types []weights.Type
@@ -55,14 +56,19 @@ const BF16Activations = 1.0 / 512 / 1.7
 // down) and one to the logits; those of the cache twice a layer. The reference
 // rounds keys and values like the cache, but a number that arithmetic in float32
 // moved over the middle between two neighbours is rounded to the other one; the
-// bound allows that to happen to all of them. The gated product doubles a relative
+// bound allows that to happen to all of them. For q8_0 it does not round, and the
+// bound is the rounding itself: that of Int8Blocks, and another 2^-11 at most for
+// the rounding of scales, which codes make good for. The gated product doubles a relative
 // error, and softmax multiplies that of a score by the score, which is about 1
 // here: hence the factor 2. Sums in float32 are far below all that; 2^-16 stands
 // for them where nothing else is rounded.
 func (o Options) tolerance(kv backend.KVType, t weights.Type, layers int) float64 {
 	rounding := math.Ldexp(1, -11) // half a unit in the last place of binary16
-	if kv == backend.KVBF16 {
+	switch kv {
+	case backend.KVBF16:
 		rounding = math.Ldexp(1, -8)
+	case backend.KVQ8_0:
+		rounding = Int8Blocks
 	}
 	n, activation := float64(layers), o.precision(t)
 	return 2*math.Sqrt((4*n+1)*activation*activation+2*n*rounding*rounding) + math.Ldexp(1, -16)
@@ -119,7 +125,7 @@ func newSuite(b backend.Backend, o Options) *suite {
 func (s *suite) cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		s.referenceCases(), s.invarianceCases(), s.pageCases(), s.answerCases(), s.lifecycleCases(),
+		s.referenceCases(), s.invarianceCases(), s.pageCases(), s.pageIOCases(), s.answerCases(), s.lifecycleCases(),
 	} {
 		all = append(all, part...)
 	}

@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -69,12 +70,18 @@ func TestSuiteNoticesEveryMistake(t *testing.T) {
 		"no bias":            {faults{noBias: true}, []string{"answers like the reference: architecture qwen2"}},
 		"no query-key norm":  {faults{noQKNorm: true}, []string{"answers like the reference: architecture qwen3"}},
 		"layers share pages": {faults{noKVOffset: true}, []string{"answers like the reference: prompt of 64"}},
+		"moves keys only":    {faults{halfPages: true}, []string{"pages answer the same on another device, in other places"}},
+		"moves short pages":  {faults{shortPages: true}, []string{"a page is copied whole or not at all"}},
+		"typeless format":    {faults{typelessPages: true}, []string{"the format of pages tells their types apart"}},
+		"coarse cache":       {faults{coarseCache: true}, []string{fmt.Sprintf("answers like the reference: cache of type %d", backend.KVQ8_0)}},
 		"silent": {faults{silent: true}, []string{
 			"loading reports progress up to the end", "loading heeds its context", "a step that does not fit the device is refused",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cases := newSuite(plainBackend{c.faults}, quick).cases()
+			o := quick
+			o.KV = []backend.KVType{backend.KVF16, backend.KVBF16, backend.KVQ8_0}
+			cases := newSuite(plainBackend{c.faults}, o).cases()
 			for _, want := range c.by {
 				i := slices.IndexFunc(cases, func(c testCase) bool { return c.name == want })
 				if i < 0 {
@@ -89,12 +96,13 @@ func TestSuiteNoticesEveryMistake(t *testing.T) {
 }
 
 // TestToleranceLeavesRoomForOtherRounding: a cache that does not round at all is
-// as far from the reference as one that rounds every number the other way.
+// as far from the reference as one that rounds every number the other way. The
+// reference for q8_0 does not round, and the cache does.
 func TestToleranceLeavesRoomForOtherRounding(t *testing.T) {
-	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16} {
+	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16, backend.KVQ8_0} {
 		o := quick
-		o.KV = []backend.KVType{kv}
-		s := newSuite(plainBackend{faults{floatCache: true}}, o)
+		o.KV, o.HeadDim = []backend.KVType{kv}, 32
+		s := newSuite(plainBackend{faults{floatCache: kv != backend.KVQ8_0}}, o)
 		for _, c := range s.referenceCases() {
 			if strings.Contains(c.name, "plan ") && fails(t, c) {
 				t.Errorf("cache of type %d: %s", kv, c.name)

@@ -20,6 +20,7 @@ var (
 	_ backend.Backend = FakeBackend{}
 	_ backend.Device  = (*Fake)(nil)
 	_ backend.Pool    = (*fakePool)(nil)
+	_ backend.PageIO  = (*fakePool)(nil)
 )
 
 // FakeBackend loads any model as a [Fake]; it reads no weights.
@@ -83,8 +84,8 @@ func NewFake(layers, kvHeads, vocab int, o backend.Options) *Fake {
 // Describe names the device.
 func (f *Fake) Describe() string { return "fake device for tests" }
 
-// PageBytes is the size of one page.
-func (f *Fake) PageBytes() int { return plan.BlockSize * 8 }
+// PageBytes is the size of one page: a hash a token, and what they belong to.
+func (f *Fake) PageBytes() int { return plan.BlockSize*8 + fakeHeader }
 
 // NewPool allocates the pages.
 func (f *Fake) NewPool(pages int) (backend.Pool, error) {

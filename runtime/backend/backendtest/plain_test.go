@@ -2,7 +2,9 @@ package backendtest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -29,8 +31,12 @@ type faults struct {
 	wrongGroup                  bool // query heads are spread over KV heads
 	noBias, noQKNorm            bool
 	floatCache                  bool // does not round keys and values, to the tolerance's limit
+	coarseCache                 bool // has 4 bits where q8_0 has 8
 	noKVOffset                  bool // heads of later layers share pages
 	silent                      bool // no progress, no heed of the context, no checks
+	halfPages                   bool // pages are moved without their values
+	typelessPages               bool // the format of pages says nothing of the cache's type
+	shortPages                  bool // takes buffers of any size for pages
 }
 
 // plainBackend computes token by token in float64 with paged keys and values.
@@ -102,8 +108,45 @@ type plainPool struct {
 func (p *plainPool) Pages() int   { return len(p.keys) }
 func (p *plainPool) Close() error { p.d.pool = nil; return nil }
 
+var _ backend.PageIO = (*plainPool)(nil)
+
+func (p *plainPool) Format() string {
+	if p.d.faults.typelessPages {
+		return "plain"
+	}
+	return fmt.Sprintf("plain/%d", p.d.o.KV)
+}
+
+func (p *plainPool) ReadPage(page int32, dst []byte) error {
+	return p.copyPage(page, dst, func(b []byte, x *float64) { binary.LittleEndian.PutUint64(b, math.Float64bits(*x)) })
+}
+
+func (p *plainPool) WritePage(page int32, src []byte) error {
+	return p.copyPage(page, src, func(b []byte, x *float64) { *x = math.Float64frombits(binary.LittleEndian.Uint64(b)) })
+}
+
+// copyPage calls f for every number of a page and its place among the bytes.
+func (p *plainPool) copyPage(page int32, b []byte, f func(b []byte, x *float64)) error {
+	if page < 0 || int(page) >= len(p.keys) || len(b) != p.d.PageBytes() && !p.d.faults.shortPages {
+		return errors.New("plain: bad page")
+	}
+	for t := range plan.BlockSize {
+		for i := range p.d.m.HeadDim {
+			if len(b) < 16 {
+				return nil
+			}
+			f(b, &p.keys[page][t][i])
+			if !p.d.faults.halfPages {
+				f(b[8:], &p.vals[page][t][i])
+			}
+			b = b[16:]
+		}
+	}
+	return nil
+}
+
 func (d *plainDevice) Describe() string { return "plain float64" }
-func (d *plainDevice) PageBytes() int   { return plan.BlockSize * d.m.HeadDim * 4 }
+func (d *plainDevice) PageBytes() int   { return plan.BlockSize * d.m.HeadDim * 16 }
 func (d *plainDevice) Close() error     { return nil }
 
 func (d *plainDevice) NewPool(pages int) (backend.Pool, error) {
@@ -219,10 +262,8 @@ func (d *plainDevice) token(s backend.Seq, id int32, pos int) []float64 {
 		for h := range m.KVHeads {
 			d.rotate(k[h*m.HeadDim:(h+1)*m.HeadDim], model.AttnKNorm, layer, angle)
 			page, at := d.page(s, layer, h, pos/plan.BlockSize), pos%plan.BlockSize
-			for i := range m.HeadDim {
-				d.pool.keys[page][at][i] = d.round(k[h*m.HeadDim+i])
-				d.pool.vals[page][at][i] = d.round(v[h*m.HeadDim+i])
-			}
+			d.round(d.pool.keys[page][at], k[h*m.HeadDim:])
+			d.round(d.pool.vals[page][at], v[h*m.HeadDim:])
 		}
 		out := make([]float64, m.Heads*m.HeadDim)
 		for h := range m.Heads {
@@ -295,14 +336,42 @@ func (d *plainDevice) page(s backend.Seq, layer, kv, block int) int32 {
 	return d.table(s.Slot)[tableKey{int32(h), int32(block)}]
 }
 
-func (d *plainDevice) round(x float64) float64 {
-	switch {
-	case d.faults.floatCache:
-		return x
-	case d.o.KV == backend.KVBF16:
-		return model.RoundBF16(x)
+// round writes a key or a value as the cache holds it.
+func (d *plainDevice) round(dst, src []float64) {
+	src = src[:len(dst)]
+	if d.o.KV == backend.KVQ8_0 && !d.faults.floatCache {
+		d.roundBlocks(dst, src)
+		return
 	}
-	return model.RoundF16(x)
+	for i, x := range src {
+		switch {
+		case d.faults.floatCache:
+			dst[i] = x
+		case d.o.KV == backend.KVBF16:
+			dst[i] = model.RoundBF16(x)
+		default:
+			dst[i] = model.RoundF16(x)
+		}
+	}
+}
+
+// roundBlocks rounds to 8 bits, as q8_0 does, or to 4.
+func (d *plainDevice) roundBlocks(dst, src []float64) {
+	steps := 127.0
+	if d.faults.coarseCache {
+		steps = 7
+	}
+	for at := 0; at < len(src); at += 32 {
+		block := src[at:min(at+32, len(src))]
+		largest := 0.0
+		for _, x := range block {
+			largest = max(largest, math.Abs(x))
+		}
+		scale := model.RoundF16(largest / steps)
+		for i, x := range block {
+			dst[at+i] = scale * math.RoundToEven(x/max(scale, math.SmallestNonzeroFloat64))
+		}
+	}
 }
 
 func (d *plainDevice) rotate(x []float64, norm model.Role, layer, pos int) {

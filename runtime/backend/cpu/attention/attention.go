@@ -50,9 +50,10 @@ type Query struct {
 type Attention struct {
 	config  Config
 	kernels *kernels
-	direct  *products // the kernels that read pages as they are, if there are any
-	cache   *Cache
-	pool    *workers.Pool
+	// The kernels that read pages as they are, if there are any.
+	directKeys, directValues *products
+	cache                    *Cache
+	pool                     *workers.Pool
 
 	workers []worker
 	runTask func(worker, task int) // one closure for the life of the Attention
@@ -88,9 +89,13 @@ func New(cache *Cache, pool *workers.Pool) *Attention {
 		config: cache.config, kernels: kernelsFor(cache.config.ISA.Resolve()), cache: cache, pool: pool,
 		workers: make([]worker, pool.Workers()),
 	}
-	a.direct = a.kernels.f16
-	if a.config.KV == backend.KVBF16 {
-		a.direct = a.kernels.bf16
+	switch a.config.KV {
+	case backend.KVF16:
+		a.directKeys, a.directValues = a.kernels.f16, a.kernels.f16
+	case backend.KVBF16:
+		a.directKeys, a.directValues = a.kernels.bf16, a.kernels.bf16
+	case backend.KVQ8_0:
+		a.directKeys, a.directValues = a.kernels.q8Keys, a.kernels.q8Values
 	}
 	for i := range a.workers {
 		w := &a.workers[i]

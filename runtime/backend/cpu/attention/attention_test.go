@@ -42,6 +42,9 @@ func TestMatchesReference(t *testing.T) {
 			{4, 2, 8, backend.KVF16, 200}, {4, 2, 16, backend.KVF16, 200}, {4, 2, 24, backend.KVBF16, 200},
 			{4, 2, 80, backend.KVF16, 200}, {4, 2, 96, backend.KVBF16, 200}, {4, 1, 128, backend.KVF16, 200},
 			{4, 2, 256, backend.KVF16, 200}, {2, 1, 512, backend.KVF16, 100},
+			{9, 3, 64, backend.KVQ8_0, 1}, {9, 3, 64, backend.KVQ8_0, 65}, {9, 3, 64, backend.KVQ8_0, 1300},
+			{4, 4, 32, backend.KVQ8_0, 300}, {4, 2, 96, backend.KVQ8_0, 200}, {4, 1, 128, backend.KVQ8_0, 200},
+			{5, 1, 160, backend.KVQ8_0, 200}, {6, 1, 256, backend.KVQ8_0, 200}, {2, 1, 512, backend.KVQ8_0, 100},
 		} {
 			if testing.Short() && c.tokens > 300 {
 				continue

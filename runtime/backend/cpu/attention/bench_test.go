@@ -34,8 +34,9 @@ func newBenchmark(b testing.TB, workers, batch, depth, rows, layers int, kv back
 	c := config(9, 3, 64, kv, 0)
 	x := &benchmark{config: c, cache: newCache(b, c, batch*layers*pagesFor(&c, depth+rows))}
 	r := rand.New(rand.NewPCG(1, 2))
-	for i := range x.cache.memory { // small numbers of both signs, in f16 as in bf16
-		x.cache.memory[i] = uint16(r.Uint32())&0x837f | 0x3800
+	memory := halves(x.cache.memory)
+	for i := range memory { // small numbers of both signs, in f16 as in bf16, as scales and as codes
+		memory[i] = uint16(r.Uint32())&0x837f | 0x3800
 	}
 	x.a = New(x.cache, newPool(b, workers))
 	layout := plan.NewDense(plan.Shape{Layers: layers, KVHeads: c.KVHeads}).Bind(depth + rows)
@@ -75,7 +76,7 @@ func (x *benchmark) run() {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16} {
+	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16, backend.KVQ8_0} {
 		for _, workers := range []int{1, 2} {
 			for _, batch := range []int{1, 16} {
 				b.Run(fmt.Sprintf("depth=7168/kv=%d/batch=%d/workers=%d", kv, batch, workers), func(b *testing.B) {
@@ -91,15 +92,17 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkPrefill(b *testing.B) {
-	for _, workers := range []int{1, 2} {
-		for _, depth := range []int{0, 2048, 7168} {
-			b.Run(fmt.Sprintf("rows=512/depth=%d/workers=%d", depth, workers), func(b *testing.B) {
-				x := newBenchmark(b, workers, 1, depth, 512, 1, backend.KVF16)
-				for b.Loop() {
-					x.run()
-				}
-				b.ReportMetric(x.flops*float64(b.N)/1e9/b.Elapsed().Seconds(), "GFLOP/s")
-			})
+	for _, kv := range []backend.KVType{backend.KVF16, backend.KVQ8_0} {
+		for _, workers := range []int{1, 2} {
+			for _, depth := range []int{0, 2048, 7168} {
+				b.Run(fmt.Sprintf("rows=512/depth=%d/kv=%d/workers=%d", depth, kv, workers), func(b *testing.B) {
+					x := newBenchmark(b, workers, 1, depth, 512, 1, kv)
+					for b.Loop() {
+						x.run()
+					}
+					b.ReportMetric(x.flops*float64(b.N)/1e9/b.Elapsed().Seconds(), "GFLOP/s")
+				})
+			}
 		}
 	}
 }
@@ -108,19 +111,18 @@ func BenchmarkPrefill(b *testing.B) {
 // not there: 32 bytes an instruction and no arithmetic.
 func BenchmarkMemoryRead(b *testing.B) {
 	const size, piece = 256 << 20, 1 << 20
-	memory, free, err := allocate(size / 2)
+	memory, free, err := allocate(size)
 	if err != nil {
 		b.Fatal(err)
 	}
 	for i := range memory {
-		memory[i] = 0x0101
+		memory[i] = 1
 	}
-	raw := unsafe.Slice((*byte)(unsafe.Pointer(&memory[0])), size)
 	for _, n := range []int{1, 2} {
 		b.Run(fmt.Sprintf("workers=%d", n), func(b *testing.B) {
 			pool := newPool(b, n)
 			f := func(_, task int) {
-				if bytes.IndexByte(raw[task*piece:][:piece], 0) >= 0 {
+				if bytes.IndexByte(memory[task*piece:][:piece], 0) >= 0 {
 					panic("found a byte that is not there")
 				}
 			}
@@ -164,7 +166,7 @@ func BenchmarkFMAPeak(b *testing.B) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16} {
+	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16, backend.KVQ8_0} {
 		b.Run(fmt.Sprintf("kv=%d", kv), func(b *testing.B) {
 			c := config(9, 3, 64, kv, 0)
 			cache := newCache(b, c, 64)

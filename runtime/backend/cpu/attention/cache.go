@@ -3,6 +3,7 @@ package attention
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
@@ -36,7 +37,9 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("attention: the head dimension is %d, which is not a multiple of 8 up to %d: %w", c.HeadDim, maxHeadDim, backend.ErrNotSupported)
 	case c.Scale <= 0:
 		return fmt.Errorf("attention: the scale is %v: %w", c.Scale, backend.ErrNotSupported)
-	case c.KV != backend.KVF16 && c.KV != backend.KVBF16:
+	case c.KV == backend.KVQ8_0 && c.HeadDim%vec.Q8Block != 0:
+		return fmt.Errorf("attention: the head dimension is %d; KV pages in q8_0 need a multiple of %d: %w", c.HeadDim, vec.Q8Block, backend.ErrNotSupported)
+	case c.KV > backend.KVQ8_0:
 		return fmt.Errorf("attention: unknown KV type %d: %w", c.KV, backend.ErrNotSupported)
 	}
 	return nil
@@ -48,27 +51,52 @@ func (c *Config) group() int { return c.Heads / c.KVHeads }
 // valueCols is the head dimension rounded up to whole panels.
 func (c *Config) valueCols() int { return (c.HeadDim + panelWidth - 1) &^ (panelWidth - 1) }
 
-// PageBytes is the size of one page.
-func (c *Config) PageBytes() int { return 2 * c.pageElements() }
+// keyElements is the number of elements of a page's keys.
+func (c *Config) keyElements() int { return pageTokens * c.HeadDim }
 
-// The parts of a page, in elements.
-func (c *Config) pageElements() int { return c.keyElements() + pageTokens*c.valueCols() }
-func (c *Config) keyElements() int  { return pageTokens * c.HeadDim }
-func (c *Config) keyPanel() int     { return panelWidth * c.HeadDim }
-
+// valuePanel is the number of elements of a panel of values.
 const valuePanel = panelWidth * pageTokens
 
-// Cache is the memory of KV pages: the 16-bit keys and values of one block of 64
-// tokens of one KV head of one layer each.
+// PageBytes is the size of one page.
+func (c *Config) PageBytes() int { return c.format().bytes() }
+
+// format is how a page holds the keys and values of one block of 64 tokens.
 //
-// A page holds the keys first, as four panels of 16 tokens, [HeadDim][16] each,
-// so that scores are computed for 16 keys at once from contiguous memory; then
-// the values, as panels of 16 dimensions, [64][16] each, the last one padded.
+// Whatever the type, keys come as four panels of 16 tokens, [HeadDim][16] each,
+// so that scores are computed for 16 keys at once from contiguous memory; values
+// as panels of 16 dimensions, [64][16] each, the last one padded.
+type format interface {
+	// bytes is the size of a page, even.
+	bytes() int
+	// element is the size of an element of the panels, scales apart.
+	element() int
+	// panels returns the first panels of keys and of values in a page, and their
+	// scales, keys' first, for float32 to be multiplied with; nil without.
+	panels(page []byte) (keys, values unsafe.Pointer, scales []uint16)
+	// append writes the key and the value of a token into a slot.
+	append(page []byte, slot int, key, value []float32)
+	// widen writes the panels of keys and of values in float32.
+	widen(keys, values []float32, page []byte)
+}
+
+// format returns the format of the KV type.
+func (c *Config) format() format {
+	ops := vec.For(c.ISA)
+	if c.KV == backend.KVQ8_0 {
+		return &q8Format{headDim: c.HeadDim, ops: ops, kernels: kernelsFor(c.ISA.Resolve())}
+	}
+	return &halfFormat{headDim: c.HeadDim, cols: c.valueCols(), bf16: c.KV == backend.KVBF16, ops: ops}
+}
+
+// Cache is the memory of KV pages: the keys and values of one block of 64 tokens
+// of one KV head of one layer each.
 type Cache struct {
 	config Config
+	format format
 	ops    vec.Ops
 	pages  int
-	memory []uint16
+	size   int // bytes of a page
+	memory []byte
 	free   func() error
 }
 
@@ -81,18 +109,19 @@ func NewCache(config Config, pages int) (*Cache, error) {
 	if pages < 1 {
 		return nil, errors.New("attention: a cache needs at least one page")
 	}
-	memory, free, err := allocate(pages * config.pageElements())
+	f := config.format()
+	memory, free, err := allocate(pages * f.bytes())
 	if err != nil {
-		return nil, fmt.Errorf("attention: allocate %d KV pages of %d bytes: %w", pages, config.PageBytes(), err)
+		return nil, fmt.Errorf("attention: allocate %d KV pages of %d bytes: %w", pages, f.bytes(), err)
 	}
-	return &Cache{config: config, ops: vec.For(config.ISA), pages: pages, memory: memory, free: free}, nil
+	return &Cache{config: config, format: f, ops: vec.For(config.ISA), pages: pages, size: f.bytes(), memory: memory, free: free}, nil
 }
 
 // Pages returns the number of pages.
 func (c *Cache) Pages() int { return c.pages }
 
 // PageBytes returns the size of a page.
-func (c *Cache) PageBytes() int { return c.config.PageBytes() }
+func (c *Cache) PageBytes() int { return c.size }
 
 // Close frees the memory. Nothing may use the cache any more.
 func (c *Cache) Close() error {
@@ -107,54 +136,13 @@ func (c *Cache) Close() error {
 
 // Append writes the key, already rotated, and the value of one token of one KV
 // head (HeadDim floats each) into a slot, 0 to 63, of a page. Values beyond the
-// largest finite element are clamped to it. Any number of goroutines may append
-// to different slots.
+// largest finite element are clamped to it; in Q8_0, a block of 32 with an
+// infinity reads as NaN. Any number of goroutines may append to different slots.
 func (c *Cache) Append(page int32, slot int, key, value []float32) {
-	d := c.config.HeadDim
-	memory := c.page(page)
-	var buffer [maxHeadDim]uint16
-	half := buffer[:d]
-
-	c.encode(half, key)
-	panel := memory[slot/panelWidth*c.config.keyPanel():][:c.config.keyPanel()]
-	at := slot % panelWidth
-	for len(half) >= 4 {
-		// One bounds check for four of these scattered stores, which are most
-		// of the work.
-		column := panel[at : at+3*panelWidth+1]
-		column[0], column[panelWidth] = half[0], half[1]
-		column[2*panelWidth], column[3*panelWidth] = half[2], half[3]
-		at += 4 * panelWidth
-		half = half[4:]
-	}
-
-	half = buffer[:d]
-	c.encode(half, value)
-	values := memory[c.config.keyElements():]
-	for at := slot * panelWidth; len(half) > 0; at += valuePanel {
-		n := copy(values[at:at+panelWidth], half)
-		half = half[n:]
-	}
+	c.format.append(c.page(page), slot, key, value)
 }
 
-func (c *Cache) encode(dst []uint16, src []float32) {
-	if c.config.KV == backend.KVBF16 {
-		c.ops.ToBF16(dst, src)
-	} else {
-		c.ops.ToF16(dst, src)
-	}
-}
-
-func (c *Cache) decode(dst []float32, src []uint16) {
-	if c.config.KV == backend.KVBF16 {
-		c.ops.FromBF16(dst, src)
-	} else {
-		c.ops.FromF16(dst, src)
-	}
-}
-
-func (c *Cache) page(page int32) []uint16 {
-	n := c.config.pageElements()
-	at := int(page) * n
-	return c.memory[at : at+n : at+n]
+func (c *Cache) page(page int32) []byte {
+	at := int(page) * c.size
+	return c.memory[at : at+c.size : at+c.size]
 }

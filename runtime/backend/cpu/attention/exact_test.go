@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -30,6 +31,9 @@ var exactCases = []exactCase{
 	{4, 2, 80, backend.KVF16, 330}, {8, 2, 24, backend.KVF16, 330}, {7, 1, 128, backend.KVF16, 200},
 	{8, 1, 96, backend.KVF16, 200}, {10, 2, 16, backend.KVBF16, 1100}, {2, 1, 256, backend.KVF16, 140},
 	{13, 1, 32, backend.KVF16, 200}, {3, 1, 16, backend.KVF16, 590},
+	{9, 3, 64, backend.KVQ8_0, 1200}, {4, 2, 96, backend.KVQ8_0, 330}, {1, 1, 128, backend.KVQ8_0, 200},
+	{14, 1, 32, backend.KVQ8_0, 200}, {2, 1, 32, backend.KVQ8_0, 590}, {5, 1, 64, backend.KVQ8_0, 200},
+	{8, 2, 160, backend.KVQ8_0, 140},
 }
 
 func forExactCases(t *testing.T, f func(t *testing.T, s *sequence, want []float32)) {
@@ -76,13 +80,17 @@ func TestDecodeOnAnyNumberOfWorkersGivesTheSameBits(t *testing.T) {
 // Three sequences of different plans and lengths advance together, each by a
 // random number of tokens a step, over one pool of pages with reuse.
 func TestAnyBatchGivesTheSameBits(t *testing.T) {
-	for set, name := range variants() {
-		for _, workers := range []int{1, 2, 4} {
+	for _, name := range variants() {
+		for _, c := range []struct {
+			kv      backend.KVType
+			workers int
+		}{{backend.KVF16, 1}, {backend.KVF16, 2}, {backend.KVF16, 4}, {backend.KVQ8_0, 2}} {
+			kv, workers := c.kv, c.workers
 			if name == isa.Generic && (workers != 2 || testing.Short()) {
 				continue
 			}
-			t.Run(fmt.Sprintf("%v/%d workers", name, workers), func(t *testing.T) {
-				c := config(9, 3, 64, backend.KVF16, variants()[set])
+			t.Run(fmt.Sprintf("%v/kv=%d/%d workers", name, kv, workers), func(t *testing.T) {
+				c := config(9, 3, 64, kv, name)
 				r := rand.New(rand.NewPCG(9, uint64(workers)))
 				pool := newPool(t, workers)
 				sequences := []*sequence{
@@ -182,8 +190,9 @@ func TestStridesLeaveTheGapsAlone(t *testing.T) {
 // A later token whose key or value is not a number must not reach an earlier
 // row of the same block, chunk and page.
 func TestLaterTokensNeverReachEarlierRows(t *testing.T) {
-	for _, set := range variants() {
-		c := config(9, 3, 64, backend.KVF16, set)
+	for i := range 2 * len(variants()) {
+		set, kv := variants()[i/2], []backend.KVType{backend.KVF16, backend.KVQ8_0}[i%2]
+		c := config(9, 3, 64, kv, set)
 		s := newSequence(c, 200, mixedRules, 1)
 		want := s.prefill(t, newPool(t, 1), 200)
 		nan := float32(math.NaN())
@@ -194,11 +203,11 @@ func TestLaterTokensNeverReachEarlierRows(t *testing.T) {
 		got := s.prefill(t, newPool(t, 2), 200)
 		n := from * c.Heads * c.HeadDim
 		if !sameBits(got[:n], want[:n]) {
-			t.Errorf("%v: NaN at token %d changed an earlier row", set, from)
+			t.Errorf("%v, cache of type %d: NaN at token %d changed an earlier row", set, kv, from)
 		}
 		for i, v := range got[n:] {
 			if v == v {
-				t.Fatalf("%v: NaN was lost at element %d after token %d", set, i, from)
+				t.Fatalf("%v, cache of type %d: NaN was lost at element %d after token %d", set, kv, i, from)
 			}
 		}
 	}
@@ -223,21 +232,26 @@ func TestExtremeScoresStayFinite(t *testing.T) {
 	}
 }
 
-func TestRunDoesNotAllocate(t *testing.T) {
-	s := newSequence(config(9, 3, 64, backend.KVF16, 0), 1100, mixedRules, 1)
-	cache, pool := newCache(t, s.config, pagesFor(&s.config, s.tokens)), newPool(t, 2)
-	table, out := newTables(&s.config, s.tokens), s.newOutput()
-	table.append(s, cache, newPageSource(cache.Pages(), 1), 0, s.tokens)
-	a := New(cache, pool)
-	queries := []Query{s.query(table, out, 1099, 1100), s.query(table, out, 500, 1000)}
-	a.Run(queries)
-	// Which worker grows its scratch memory for the largest tile is up to
-	// chance; a few rounds give each its turn.
-	for range 20 {
+func TestRunAndAppendDoNotAllocate(t *testing.T) {
+	for _, kv := range []backend.KVType{backend.KVF16, backend.KVQ8_0} {
+		s := newSequence(config(9, 3, 64, kv, 0), 1100, mixedRules, 1)
+		cache, pool := newCache(t, s.config, pagesFor(&s.config, s.tokens)), newPool(t, 2)
+		table, out := newTables(&s.config, s.tokens), s.newOutput()
+		table.append(s, cache, newPageSource(cache.Pages(), 1), 0, s.tokens)
+		a := New(cache, pool)
+		queries := []Query{s.query(table, out, 1099, 1100), s.query(table, out, 500, 1000)}
 		a.Run(queries)
-	}
-	if n := testing.AllocsPerRun(20, func() { a.Run(queries) }); n != 0 {
-		t.Errorf("Run allocates %v times", n)
+		// Which worker grows its scratch memory for the largest tile is up to
+		// chance; a few rounds give each its turn.
+		for range 20 {
+			a.Run(queries)
+		}
+		if n := testing.AllocsPerRun(20, func() { a.Run(queries) }); n != 0 {
+			t.Errorf("cache of type %d: Run allocates %v times", kv, n)
+		}
+		if n := testing.AllocsPerRun(20, func() { cache.Append(0, 1, s.k[:64], s.v[:64]) }); n != 0 {
+			t.Errorf("cache of type %d: Append allocates %v times", kv, n)
+		}
 	}
 }
 
@@ -251,17 +265,24 @@ func TestConfigIsChecked(t *testing.T) {
 		"head dimension too large":  func(c *Config) { c.HeadDim = 1024 },
 		"scale forgotten":           func(c *Config) { c.Scale = 0 },
 		"a KV type that is unknown": func(c *Config) { c.KV = 7 },
+		"q8_0 in part of a block":   func(c *Config) { c.KV, c.HeadDim = backend.KVQ8_0, 48 },
 	} {
 		c := good
 		change(&c)
-		if _, err := NewCache(c, 1); err == nil {
-			t.Errorf("%s: no error", name)
+		if _, err := NewCache(c, 1); !errors.Is(err, backend.ErrNotSupported) {
+			t.Errorf("%s: the error is %v", name, err)
 		}
 	}
 	if _, err := NewCache(good, 0); err == nil {
 		t.Error("no pages: no error")
 	}
-	if n := good.PageBytes(); n != 64*64*2*2 {
-		t.Errorf("a page is %d bytes, want %d", n, 64*64*2*2)
+	for kv, want := range []int{
+		backend.KVF16: 2 * 64 * 64 * 2, backend.KVBF16: 2 * 64 * 64 * 2, backend.KVQ8_0: 2 * 64 * 64 / 32 * 34,
+	} {
+		c := good
+		c.KV = backend.KVType(kv)
+		if n := c.PageBytes(); n != want {
+			t.Errorf("a page of type %d is %d bytes, want %d", kv, n, want)
+		}
 	}
 }

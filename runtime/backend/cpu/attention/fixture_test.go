@@ -13,6 +13,7 @@ import (
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/workers"
 	"github.com/moaserve/moaserve/runtime/plan"
+	"github.com/moaserve/moaserve/runtime/weights"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,15 +68,35 @@ func newSequence(c Config, tokens int, rules []plan.Rule, seed uint64) *sequence
 	// What the cache holds, so that the reference starts from the same numbers.
 	ops, half := vec.For(isa.Generic), make([]uint16, len(s.k))
 	for _, x := range [][]float32{s.k, s.v} {
-		if c.KV == backend.KVBF16 {
+		switch c.KV {
+		case backend.KVBF16:
 			ops.ToBF16(half, x)
 			ops.FromBF16(x, half)
-		} else {
+		case backend.KVQ8_0:
+			roundQ8(x)
+		default:
 			ops.ToF16(half, x)
 			ops.FromF16(x, half)
 		}
 	}
 	return s
+}
+
+// roundQ8 rounds blocks of 32 as Q8_0 does, in float64 from its definition. The
+// numbers are normal in f16 and quotients are correctly rounded or exact, so that
+// nothing but the quotients' rounding to float32 can differ, and that only within
+// 2^-17 of a tie: not in the tests' numbers.
+func roundQ8(x []float32) {
+	for ; len(x) > 0; x = x[32:] {
+		largest := 0.0
+		for _, v := range x[:32] {
+			largest = max(largest, math.Abs(float64(v)))
+		}
+		scale := float64(weights.F16ToFloat32(weights.Float32ToF16(float32(largest / 127))))
+		for i, v := range x[:32] {
+			x[i] = float32(scale * math.RoundToEven(float64(v)/scale))
+		}
+	}
 }
 
 // reference computes row t of query head h in float64 with a materialised mask.
@@ -209,7 +230,7 @@ func (s *sequence) newOutput() []float32 {
 // poison fills the whole cache with NaN.
 func poison(c *Cache) {
 	for i := range c.memory {
-		c.memory[i] = 0x7fff
+		c.memory[i] = 0xff // in f16 as in bf16
 	}
 }
 

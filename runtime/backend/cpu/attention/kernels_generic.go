@@ -3,6 +3,8 @@ package attention
 import (
 	"math"
 	"unsafe"
+
+	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
 )
 
 // genericKernels are plain Go, for processors without AVX2.
@@ -11,6 +13,9 @@ var genericKernels = kernels{
 	softmax: genericSoftmax,
 	merge:   genericMerge,
 	scale:   genericScale,
+
+	widenKeys:   genericWidenKeys,
+	widenValues: genericWidenValues,
 }
 
 func rowsOf(rows int) func(*product) {
@@ -65,6 +70,33 @@ func genericHalfPanel(c *[panelWidth / 2]float32, a, b []float32) {
 		c7 += x * step[7]
 	}
 	*c = [panelWidth / 2]float32{c0, c1, c2, c3, c4, c5, c6, c7}
+}
+
+func genericWidenKeys(dst *float32, codes *int8, scales *uint16, k int) {
+	to, from := at(dst, 0, k*panelWidth), unsafe.Slice(codes, k*panelWidth)
+	half := unsafe.Slice(scales, (k/vec.Q8Block-1)*pageTokens+panelWidth)
+	var scale [panelWidth]float32
+	for i := 0; i < len(to); i += panelWidth {
+		if step := i / panelWidth; step%vec.Q8Block == 0 {
+			vec.Ops{}.FromF16(scale[:], half[step/vec.Q8Block*pageTokens:][:panelWidth])
+		}
+		row, code := (*[panelWidth]float32)(to[i:]), (*[panelWidth]int8)(from[i:])
+		for j := range row {
+			row[j] = float32(code[j]) * scale[j]
+		}
+	}
+}
+
+func genericWidenValues(dst *float32, codes *int8, scales *uint16) {
+	to, from := at(dst, 0, valuePanel), unsafe.Slice(codes, valuePanel)
+	var scale [pageTokens]float32
+	vec.Ops{}.FromF16(scale[:], unsafe.Slice(scales, pageTokens))
+	for i, s := range scale {
+		row, code := (*[panelWidth]float32)(to[i*panelWidth:]), (*[panelWidth]int8)(from[i*panelWidth:])
+		for j := range row {
+			row[j] = float32(code[j]) * s
+		}
+	}
 }
 
 func genericSoftmax(x *softmax) {

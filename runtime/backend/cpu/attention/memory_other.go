@@ -2,7 +2,7 @@
 
 package attention
 
-// allocate takes the elements from the Go heap.
-func allocate(n int) (memory []uint16, free func() error, err error) {
-	return make([]uint16, n), nil, nil
+// allocate takes n bytes from the Go heap.
+func allocate(n int) (memory []byte, free func() error, err error) {
+	return make([]byte, n), nil, nil
 }

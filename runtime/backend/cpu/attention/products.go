@@ -27,13 +27,18 @@ const maxRows = 6
 // bytes. k may be 0 only when scale is not nil.
 type product struct {
 	a          *float32
-	b          unsafe.Pointer // float32 or 16-bit elements, as the kernel has it
+	b          unsafe.Pointer // elements, as the kernel has it
 	c          *float32
 	scale      *float32
 	lda, ldc   int
 	panelBytes int // from a panel to the next
 	k, panels  int
-	// ahead is the memory that the next product reads. Kernels on 16-bit
+	// scales are those of 8-bit codes, in float32: b is a code times its scale.
+	// Keys have 16 a panel, beside each other, and others 64 floats on after every
+	// 32 steps; k must be a multiple of 32. Values have one a step, the same ones
+	// for two panels and others 64 floats on for the next two; panels must be even.
+	scales *float32
+	// ahead is the memory that the next product reads. Kernels on narrower
 	// elements prefetch from there as many bytes as they read: the arithmetic
 	// between two loads is too long for the processor to see that far itself.
 	ahead unsafe.Pointer
@@ -65,10 +70,18 @@ type merge struct {
 
 // kernels are the inner loops of one instruction set.
 type kernels struct {
-	// f16 and bf16 may be nil: then pages are always converted to float32 first.
-	f32, f16, bf16 *products
-	softmax        func(*softmax)
-	merge          func(*merge)
+	// f32 are the products with float32, to which pages can be widened; the others
+	// read pages of their type as they are, if they are not nil.
+	f32, f16, bf16   *products
+	q8Keys, q8Values *products
+	// widenKeys and widenValues multiply the codes of a panel of a q8_0 page with
+	// their scales: a panel of keys has k steps, a multiple of 32, and 16 scales
+	// every 32 steps, 64 elements apart; one of values has 64 steps with a scale
+	// each.
+	widenKeys   func(dst *float32, codes *int8, scales *uint16, k int)
+	widenValues func(dst *float32, codes *int8, scales *uint16)
+	softmax     func(*softmax)
+	merge       func(*merge)
 	// scale writes src*s + 0 to dst, n floats, a multiple of 8. The sum turns a
 	// negative zero into a positive one.
 	scale func(dst, src *float32, n int, s float32)

@@ -4,12 +4,14 @@ package attention
 
 // The products, by the number of rows.
 var (
-	avx2F32    = products{nil, avx2F32x1, avx2F32x2, avx2F32x3, avx2F32x4, avx2F32x5, avx2F32x6}
-	avx2F16    = products{nil, avx2F16x1, avx2F16x2, avx2F16x3, avx2F16x4, avx2F16x5, avx2F16x6}
-	avx2BF16   = products{nil, avx2BF16x1, avx2BF16x2, avx2BF16x3, avx2BF16x4, avx2BF16x5, avx2BF16x6}
-	avx512F32  = products{nil, avx512F32x1, avx512F32x2, avx512F32x3, avx512F32x4, avx512F32x5, avx512F32x6}
-	avx512F16  = products{nil, avx512F16x1, avx512F16x2, avx512F16x3, avx512F16x4, avx512F16x5, avx512F16x6}
-	avx512BF16 = products{nil, avx512BF16x1, avx512BF16x2, avx512BF16x3, avx512BF16x4, avx512BF16x5, avx512BF16x6}
+	avx2F32      = products{nil, avx2F32x1, avx2F32x2, avx2F32x3, avx2F32x4, avx2F32x5, avx2F32x6}
+	avx2F16      = products{nil, avx2F16x1, avx2F16x2, avx2F16x3, avx2F16x4, avx2F16x5, avx2F16x6}
+	avx2BF16     = products{nil, avx2BF16x1, avx2BF16x2, avx2BF16x3, avx2BF16x4, avx2BF16x5, avx2BF16x6}
+	avx2Q8Keys   = products{nil, avx2Q8Keysx1, avx2Q8Keysx2, avx2Q8Keysx3, avx2Q8Keysx4, avx2Q8Keysx5, avx2Q8Keysx6}
+	avx2Q8Values = products{nil, avx2Q8Valuesx1, avx2Q8Valuesx2, avx2Q8Valuesx3, avx2Q8Valuesx4, avx2Q8Valuesx5, avx2Q8Valuesx6}
+	avx512F32    = products{nil, avx512F32x1, avx512F32x2, avx512F32x3, avx512F32x4, avx512F32x5, avx512F32x6}
+	avx512F16    = products{nil, avx512F16x1, avx512F16x2, avx512F16x3, avx512F16x4, avx512F16x5, avx512F16x6}
+	avx512BF16   = products{nil, avx512BF16x1, avx512BF16x2, avx512BF16x3, avx512BF16x4, avx512BF16x5, avx512BF16x6}
 )
 
 //go:noescape
@@ -65,6 +67,42 @@ func avx2BF16x5(p *product)
 
 //go:noescape
 func avx2BF16x6(p *product)
+
+//go:noescape
+func avx2Q8Keysx1(p *product)
+
+//go:noescape
+func avx2Q8Keysx2(p *product)
+
+//go:noescape
+func avx2Q8Keysx3(p *product)
+
+//go:noescape
+func avx2Q8Keysx4(p *product)
+
+//go:noescape
+func avx2Q8Keysx5(p *product)
+
+//go:noescape
+func avx2Q8Keysx6(p *product)
+
+//go:noescape
+func avx2Q8Valuesx1(p *product)
+
+//go:noescape
+func avx2Q8Valuesx2(p *product)
+
+//go:noescape
+func avx2Q8Valuesx3(p *product)
+
+//go:noescape
+func avx2Q8Valuesx4(p *product)
+
+//go:noescape
+func avx2Q8Valuesx5(p *product)
+
+//go:noescape
+func avx2Q8Valuesx6(p *product)
 
 //go:noescape
 func avx512F32x1(p *product)

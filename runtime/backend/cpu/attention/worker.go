@@ -10,6 +10,7 @@ type worker struct {
 	q          []float32 // [rows][HeadDim], scaled
 	run, total []float32 // states
 	keys, vals []float32 // a page in float32
+	scales     []float32 // those of a page of codes
 	scores     [maxRows * pageTokens]float32
 	corr, ones [maxRows]float32
 	product    product
@@ -138,25 +139,47 @@ func (w *worker) computePage(t *tile, block int, page, next int32, s state, firs
 
 // view is a page as the products read it.
 type view struct {
-	keys, values unsafe.Pointer
-	next         unsafe.Pointer // the keys of the page after it
-	element      int            // bytes
-	products     *products
+	keys, values operand
+	next         unsafe.Pointer // the page after it, if that is to be prefetched
 }
 
-// view converts a page when enough rows share the cost.
-func (w *worker) view(page, next int32, rows int) view {
-	c := &w.config
-	memory := w.cache.page(page)
-	keys, values := memory[:c.keyElements()], memory[c.keyElements():]
-	if w.direct != nil && rows <= directRows {
-		ahead := unsafe.Pointer(&w.cache.page(next)[0])
-		return view{unsafe.Pointer(&keys[0]), unsafe.Pointer(&values[0]), ahead, 2, w.direct}
+// operand is the panels of the keys or of the values of a page.
+type operand struct {
+	panels   unsafe.Pointer
+	scales   []float32 // see product; none unless the elements are codes
+	element  int       // bytes
+	products *products
+}
+
+// scale is where the scales begin at a column or step of the first panel.
+func (o *operand) scale(at int) *float32 {
+	if len(o.scales) == 0 {
+		return nil
 	}
-	w.keys, w.vals = grow(w.keys, len(keys)), grow(w.vals, len(values))
-	w.cache.decode(w.keys, keys)
-	w.cache.decode(w.vals, values)
-	return view{unsafe.Pointer(&w.keys[0]), unsafe.Pointer(&w.vals[0]), nil, 4, w.kernels.f32}
+	return &o.scales[at]
+}
+
+// view widens a page when enough rows share the cost, or when no kernel reads it
+// as it is.
+func (w *worker) view(page, next int32, rows int) view {
+	memory, format := w.cache.page(page), w.cache.format
+	if w.directKeys == nil || rows > directRows {
+		w.keys, w.vals = grow(w.keys, w.config.keyElements()), grow(w.vals, pageTokens*w.config.valueCols())
+		format.widen(w.keys, w.vals, memory)
+		return view{
+			keys:   operand{unsafe.Pointer(&w.keys[0]), nil, 4, w.kernels.f32},
+			values: operand{unsafe.Pointer(&w.vals[0]), nil, 4, w.kernels.f32},
+		}
+	}
+	keys, values, scales := format.panels(memory)
+	w.scales = grow(w.scales, len(scales))
+	w.cache.ops.FromF16(w.scales, scales)
+	half := len(scales) / 2
+	return view{
+		keys:   operand{keys, w.scales[:half], format.element(), w.directKeys},
+		values: operand{values, w.scales[half:], format.element(), w.directValues},
+		next:   unsafe.Pointer(&w.cache.page(next)[0]),
+	}
 }
 
 // wholePage adds a page that all rows see to the end.
@@ -204,11 +227,11 @@ func (w *worker) computeScores(v view, from, to, n int) {
 	d := w.config.HeadDim
 	w.product = product{
 		a: &w.q[from*d], lda: 4 * d,
-		b: v.keys, panelBytes: v.element * w.config.keyPanel(),
+		b: v.keys.panels, panelBytes: v.keys.element * panelWidth * d, scales: v.keys.scale(0),
 		c: &w.scores[0], ldc: 4 * pageTokens,
-		k: d, panels: (n + panelWidth - 1) / panelWidth, ahead: v.values,
+		k: d, panels: (n + panelWidth - 1) / panelWidth, ahead: v.values.panels,
 	}
-	v.products[to-from](&w.product)
+	v.keys.products[to-from](&w.product)
 }
 
 // computeWeights turns the scores of rows that see n keys into weights; at is
@@ -226,9 +249,10 @@ func (w *worker) addValues(v view, s state, from, to, at, first, end int, scale 
 	cols := w.config.valueCols()
 	w.product = product{
 		a: &w.scores[at*pageTokens+first], lda: 4 * pageTokens,
-		b: unsafe.Add(v.values, v.element*first*panelWidth), panelBytes: v.element * valuePanel,
-		c: &s.o[from*cols], ldc: 4 * cols, scale: scale,
+		b: unsafe.Add(v.values.panels, v.values.element*first*panelWidth), panelBytes: v.values.element * valuePanel,
+		scales: v.values.scale(first),
+		c:      &s.o[from*cols], ldc: 4 * cols, scale: scale,
 		k: end - first, panels: cols / panelWidth, ahead: v.next,
 	}
-	v.products[to-from](&w.product)
+	v.values.products[to-from](&w.product)
 }

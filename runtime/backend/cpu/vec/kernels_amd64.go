@@ -49,3 +49,13 @@ func rotateInterleavedAVX2(x, cos, sin *float32, pairs int)
 //
 //go:noescape
 func rotateHalvesAVX2(x, cos, sin *float32, pairs int)
+
+// largestAVX2 is genericLargest.
+//
+//go:noescape
+func largestAVX2(x *[Q8Block]float32) uint32
+
+// quantiseAVX2 is genericQuantise, for a finite x and a positive scale.
+//
+//go:noescape
+func quantiseAVX2(codes *[Q8Block]int8, x *[Q8Block]float32, scale float32)

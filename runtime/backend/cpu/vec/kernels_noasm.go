@@ -15,5 +15,9 @@ func toBF16AVX2(dst *uint16, src *float32, n int)                    { panic(noA
 func fromBF16AVX2(dst *float32, src *uint16, n int)                  { panic(noAVX2) }
 func rotateInterleavedAVX2(x, cos, sin *float32, pairs int)          { panic(noAVX2) }
 func rotateHalvesAVX2(x, cos, sin *float32, pairs int)               { panic(noAVX2) }
+func largestAVX2(x *[Q8Block]float32) uint32                         { panic(noAVX2) }
+func quantiseAVX2(codes *[Q8Block]int8, x *[Q8Block]float32, scale float32) {
+	panic(noAVX2)
+}
 
 const noAVX2 = "vec: AVX2 kernel on a processor without AVX2"
