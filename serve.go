@@ -36,6 +36,9 @@ type serveCmd struct {
 	QueueRequests int      `help:"Requests that may wait for admission." default:"256"`
 	QueueTokens   int      `help:"Prompt tokens that may wait for admission." default:"4000000"`
 
+	KVDir     string `help:"Directory in which prefixes outlive the server, so that after a restart known documents need not be read again. It holds text in effect: keep it private." type:"path" placeholder:"DIR"`
+	KVDirSize size   `help:"Largest size of that directory." default:"4GiB" placeholder:"SIZE"`
+
 	LogLevel  string `help:"Log level: ${enum}." enum:"debug,info,warn,error" default:"info"`
 	LogFormat string `help:"Log format: ${enum}." enum:"text,json" default:"text"`
 }
@@ -63,6 +66,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 	o.Name, o.Plan, o.Plans, o.Logger = c.ServedName, c.Plan, c.Plans, log
 	o.MaxQueuedRequests, o.MaxQueuedTokens = c.QueueRequests, c.QueueTokens
+	o.KVDir, o.KVDirBytes, o.Build = c.KVDir, int64(c.KVDirSize), version
 	o.SharePrefixes = c.SharePrefixes
 	o.Progress = loadProgress(c.LogFormat)
 	start := time.Now()

@@ -69,5 +69,6 @@ func (s *served) Stats() gateway.Stats {
 		Running: e.Running, Waiting: e.Waiting, Preemptions: e.Preemptions, Pages: e.Pages, PageTokens: plan.BlockSize,
 		KVUsage: float64(e.UsedPages) / float64(max(e.Pages, 1)), UsedPages: e.UsedPages, CachedPages: e.CachedPages,
 		Prefixes: e.Prefixes, PinnedPrefixes: e.PinnedPrefixes, PrefixEvictions: e.PrefixEvictions, Sessions: e.Sessions,
+		Disk: e.Spill,
 	}
 }

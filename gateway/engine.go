@@ -123,4 +123,6 @@ type Stats struct {
 	PinnedPrefixes  int // of which are a session's latest
 	PrefixEvictions uint64
 	Sessions        int // sessions that are remembered
+
+	Disk runtime.SpillStats // of prefixes kept in files; zero when there are none
 }

@@ -22,9 +22,20 @@ type kvState struct {
 	Prefixes       int         `json:"prefixes"`
 	PinnedPrefixes int         `json:"pinned_prefixes"`
 	Evictions      uint64      `json:"evictions"`
+	Disk           diskState   `json:"disk"`
 	Sessions       int         `json:"sessions"`
 	Running        int         `json:"running"`
 	Waiting        int         `json:"waiting"`
+}
+
+// diskState counts the prefixes that are kept in files.
+type diskState struct {
+	Files   int    `json:"files"`
+	Bytes   int64  `json:"bytes"`
+	Written uint64 `json:"written"`
+	Loaded  uint64 `json:"loaded"`
+	Dropped uint64 `json:"dropped"` // not written: no room, or the disk failed
+	Damaged uint64 `json:"damaged"`
 }
 
 // planState says what one plan holds. A page counts for each that holds it.
@@ -51,6 +62,8 @@ func (s *Server) kv(c *fiber.Ctx) error {
 		PageTokens: e.PageTokens, Plans: []planState{}, Prefixes: e.Prefixes, PinnedPrefixes: e.PinnedPrefixes, Evictions: e.PrefixEvictions,
 		Sessions: e.Sessions, Running: e.Running, Waiting: e.Waiting,
 	}
+	d := e.Disk
+	state.Disk = diskState{d.Files, d.Bytes, d.Written, d.Loaded, d.Dropped + d.Failed, d.Damaged}
 	state.Pages.Total, state.Pages.Used, state.Pages.Cached = e.Pages, e.UsedPages, e.CachedPages
 	state.Pages.Free = e.Pages - e.UsedPages - e.CachedPages
 	for _, p := range plans {

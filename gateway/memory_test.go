@@ -22,6 +22,9 @@ func TestKVPagesAreShownByState(t *testing.T) {
 		t.Errorf("%s", r.body)
 	}
 	want := []planState{{"moa-50", holding{2, 4096, 700}, holding{3, 1024, 90}}}
+	if want := (diskState{3, 3 << 20, 5, 2, 2, 7}); got.Disk != want {
+		t.Errorf("disk %+v, want %+v", got.Disk, want)
+	}
 	if got.PinnedPrefixes != 2 || got.Sessions != 1 || !slices.Equal(got.Plans, want) {
 		t.Errorf("%s", r.body)
 	}

@@ -202,13 +202,15 @@ var (
 	descPinned      = prometheus.NewDesc("moaserve_kv_prefixes_pinned", "Kept prefixes that are a session's latest.", []string{labelModel}, nil)
 	descSessions    = prometheus.NewDesc("moaserve_sessions", "Sessions that are remembered.", []string{labelModel}, nil)
 	descEvictions   = prometheus.NewDesc("moaserve_kv_prefix_evictions_total", "Prefixes given up because their pages were needed.", []string{labelModel}, nil)
+	descDiskBytes   = prometheus.NewDesc("moaserve_kv_disk_bytes", "Size of the prefixes kept in files.", []string{labelModel}, nil)
+	descDisk        = prometheus.NewDesc("moaserve_kv_disk_prefixes_total", "What became of prefixes kept in files: written, loaded, evicted, dropped, failed or damaged.", []string{labelModel, "event"}, nil)
 	descPreemptions = prometheus.NewDesc("moaserve_num_preemptions_total", "Requests sent back to the queue.", []string{labelModel}, nil)
 	descCacheConfig = prometheus.NewDesc("moaserve_cache_config_info", "The KV cache: positions a page, pages.", []string{labelModel, "block_size", "num_gpu_blocks"}, nil)
 )
 
 // Describe sends the descriptions.
 func (c *engineCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descKVUsage, descPages, descPrefixes, descPinned, descSessions, descEvictions, descPreemptions, descCacheConfig} {
+	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descKVUsage, descPages, descPrefixes, descPinned, descSessions, descEvictions, descDiskBytes, descDisk, descPreemptions, descCacheConfig} {
 		ch <- d
 	}
 }
@@ -230,6 +232,13 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descPrefixes, float64(s.Prefixes))
 	gauge(descPinned, float64(s.PinnedPrefixes))
 	gauge(descSessions, float64(s.Sessions))
+	gauge(descDiskBytes, float64(s.Disk.Bytes))
+	for event, n := range map[string]uint64{
+		"written": s.Disk.Written, "loaded": s.Disk.Loaded, "evicted": s.Disk.Evicted,
+		"dropped": s.Disk.Dropped, "failed": s.Disk.Failed, "damaged": s.Disk.Damaged,
+	} {
+		ch <- prometheus.MustNewConstMetric(descDisk, prometheus.CounterValue, float64(n), model, event)
+	}
 	ch <- prometheus.MustNewConstMetric(descEvictions, prometheus.CounterValue, float64(s.PrefixEvictions), model)
 	ch <- prometheus.MustNewConstMetric(descPreemptions, prometheus.CounterValue, float64(s.Preemptions), model)
 }

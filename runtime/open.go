@@ -59,6 +59,13 @@ type Options struct {
 	NoPrefixCache bool
 	// SharePrefixes lets tenants continue each other's prefixes.
 	SharePrefixes bool
+	// KVDir, when not empty, is a directory in which the prefixes that follow-ups may
+	// continue outlive the process. KVDirBytes bounds its size (default 4 GiB).
+	KVDir      string
+	KVDirBytes int64
+	// Build names the program, because another one may compute other bits: what it
+	// left in KVDir is not used.
+	Build string
 	// ChatTemplate overrides the model's own chat template (Jinja source).
 	ChatTemplate string
 	// Observer, when not nil, is told of steps and finished requests.
@@ -169,10 +176,14 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	e.device = device
 	e.pages = kvPages(o, e.plans[0], e.context, device.PageBytes())
 	e.chunk = o.StepTokens
+	openSpill, err := e.openSpill(ctx, o)
+	if err != nil {
+		return nil, errors.Join(err, device.Close())
+	}
 	e.engine, err = engine.New(device, f.model, engine.Options{
 		MaxContext: e.context, Pages: e.pages,
 		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens,
-		NoPrefixCache: o.NoPrefixCache, SharePrefixes: o.SharePrefixes, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
+		OpenSpill: openSpill, NoPrefixCache: o.NoPrefixCache, SharePrefixes: o.SharePrefixes, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
 		Observer: o.Observer, Logger: o.Logger,
 	})
 	if err != nil {

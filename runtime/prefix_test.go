@@ -21,7 +21,7 @@ import (
 func conversations(t *testing.T) int {
 	v := os.Getenv("MOASERVE_CONVERSATIONS")
 	if v == "" {
-		return 4
+		return 3
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n <= 0 {
@@ -72,13 +72,14 @@ func converse(e *Engine, i int, documents [][]int32, text func(*rand.Rand, int) 
 
 // Conversations give the same tokens and log-probabilities, bit for bit, whether
 // their beginnings are kept or computed: with prefixes shared between them, given
-// up and, in between, preempted sequences, on every plan and KV type.
+// up, written to disk and read again and, in between, preempted sequences, on every
+// plan and KV type.
 func TestConversationsGiveTheSameBitsWithReuse(t *testing.T) {
 	n := conversations(t)
-	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16} {
+	for _, kv := range []backend.KVType{backend.KVF16, backend.KVBF16, backend.KVQ8_0} {
 		cold := open(t, Options{NoPrefixCache: true, Context: 2048, KV: kv})
-		// Room for one full dense context and an eighth of another.
-		warm := open(t, Options{Context: 2048, KV: kv, MaxSequences: 6, KVBytes: int64(90*33*9/8) * int64(cold.device.PageBytes())})
+		// Room for one conversation at its longest, 1536 tokens under the dense plan.
+		warm := open(t, Options{Context: 2048, KV: kv, MaxSequences: 6, KVDir: t.TempDir(), KVBytes: int64(90*24) * int64(cold.device.PageBytes())})
 		vocabulary := strings.Fields("the ship sailed at dawn while rain fell over quiet hills and nobody in town knew why bells rang")
 		text := func(rnd *rand.Rand, n int) []int32 {
 			var b strings.Builder
@@ -136,9 +137,46 @@ func TestConversationsGiveTheSameBitsWithReuse(t *testing.T) {
 			}
 		}
 		s := warm.Stats()
-		t.Logf("%d conversations: %d of %d prompt tokens from kept prefixes, %d prefixes given up, %d preemptions", n, cached, prompts, s.PrefixEvictions, s.Preemptions)
+		t.Logf("KV type %d, %d conversations: %d of %d prompt tokens from kept prefixes, %d prefixes given up, %d read from disk, %d preemptions",
+			kv, n, cached, prompts, s.PrefixEvictions, s.Spill.Loaded, s.Preemptions)
 		if s.UsedPages != 0 || s.CommittedPages != 0 || 2*cached < prompts {
 			t.Errorf("%d of %d prompt tokens came from kept prefixes; at the end %+v", cached, prompts, s)
+		}
+	}
+}
+
+func TestRestartedServerKnowsItsDocuments(t *testing.T) {
+	dir := t.TempDir()
+	document := strings.Repeat("The keeper of the lighthouse counted ships, and wrote their names into a book that nobody read. ", 60)
+	first := open(t, Options{KVDir: dir})
+	prompt := first.Tokenizer().Encode(document, tokenizer.EncodeOptions{})
+	r := Request{Prompt: prompt, MaxTokens: 40, IgnoreEOS: true, Sampling: sample.Params{Logprobs: true}}
+	a, err := answerBits(t, first, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second, cold := open(t, Options{KVDir: dir}), open(t, Options{NoPrefixCache: true})
+	for name, next := range map[string][]int32{
+		"a follow-up":      slices.Concat(prompt, a.tokens, first.Tokenizer().Encode(" Why not?", tokenizer.EncodeOptions{})),
+		"another question": slices.Concat(prompt[:len(prompt)-20], first.Tokenizer().Encode(" Who read the book?", tokenizer.EncodeOptions{})),
+	} {
+		r.Prompt = next
+		got, err := answerBits(t, second, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := answerBits(t, cold, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.tokens, want.tokens) || !slices.Equal(got.logprobs, want.logprobs) {
+			t.Errorf("%s after a restart: %v, without a past %v", name, got, want)
+		}
+		if len(next)-got.cached > 512+64 {
+			t.Errorf("%s: %d of %d tokens were cached after a restart", name, got.cached, len(next))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/moaserve/moaserve/runtime/engine"
+	"github.com/moaserve/moaserve/runtime/kv/spill"
 	"github.com/moaserve/moaserve/runtime/sample"
 )
 
@@ -149,3 +150,6 @@ type SessionInfo = engine.SessionInfo
 
 // PlanPages says what the sequences and prefixes of one plan hold.
 type PlanPages = engine.PlanPages
+
+// SpillStats counts the prefixes kept in files.
+type SpillStats = spill.Stats

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/kv"
+	"github.com/moaserve/moaserve/runtime/kv/spill"
 	"github.com/moaserve/moaserve/runtime/model"
 )
 
@@ -43,7 +45,9 @@ type Engine struct {
 	committed int   // sum of the running sequences' commit; at most pages.Pages()
 	slots     []int // free slots
 	pace      *pace
-	sessions  *sessions // its table may be read by others
+	sessions  *sessions    // its table may be read by others
+	spill     *spill.Store // nil when prefixes are not kept on disk
+	restoring bool         // one is being read
 	step      step
 	failures  int // steps that failed in a row
 	count     Stats
@@ -60,13 +64,23 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("allocating %d KV pages: %w", o.Pages, err)
 	}
+	store, err := openSpill(pool, dev.PageBytes(), o)
+	if err != nil {
+		return nil, errors.Join(err, pool.Close())
+	}
 	e := &Engine{
 		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o), sessions: newSessions(o),
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), questions: make(chan func()),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}
+	e.spill = store
 	e.prefixes = kv.NewPrefixes(e.pages)
-	e.prefixes.Evicted = e.prefixEvicted
+	e.prefixes.Evicted = func(x kv.Kept) {
+		if x.Pinned {
+			e.sessionEvicted(x.Key)
+		}
+		e.spillEvicted(x)
+	}
 	for slot := o.MaxSequences - 1; slot >= 0; slot-- {
 		e.slots = append(e.slots, slot)
 	}
@@ -139,6 +153,9 @@ func (e *Engine) Close() error {
 		close(e.quit)
 		<-e.done
 		e.closed = e.pool.Close()
+		if e.spill != nil {
+			e.closed = errors.Join(e.closed, e.spill.Close())
+		}
 	})
 	return e.closed
 }
@@ -169,6 +186,7 @@ func (e *Engine) run() {
 	for len(e.running) > 0 {
 		e.finish(e.running[0], ReasonError, ErrClosed)
 	}
+	e.spillAll()
 	e.publish()
 }
 
@@ -234,7 +252,9 @@ func (e *Engine) finish(s *sequence, reason Reason, err error) {
 		var key kv.Key
 		kept := false
 		if reason != ReasonError {
-			key, kept = e.keep(s) // a follow-up continues here
+			if key, kept = e.keep(s); kept { // a follow-up continues here
+				e.prefixes.Last(key)
+			}
 		}
 		e.sessionEnds(s, key, kept)
 		e.withdraw(s)
@@ -274,6 +294,9 @@ func (e *Engine) publish() {
 	prefixes := e.prefixes.Stats()
 	e.count.PinnedPrefixes, e.count.Sessions = e.prefixes.Pinned(), e.sessions.count()
 	e.count.Prefixes, e.count.PrefixHits, e.count.PrefixMisses, e.count.PrefixEvictions = e.prefixes.Len(), prefixes.Hits, prefixes.Misses, prefixes.Evictions
+	if e.spill != nil {
+		e.count.Spill = e.spill.Stats()
+	}
 	s := e.count
 	e.stats.Store(&s)
 }

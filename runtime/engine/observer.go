@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"github.com/moaserve/moaserve/runtime/kv/spill"
+)
 
 // Observer is told what an Engine does: the gateway's metrics implement it. Its
 // methods run on the engine's goroutine, between steps, and must not block.
@@ -81,6 +85,8 @@ type Stats struct {
 	PrefixHits      uint64
 	PrefixMisses    uint64
 	PrefixEvictions uint64
+
+	Spill spill.Stats // zero when prefixes are not kept on disk
 }
 
 // FreePages returns the pages that hold nothing.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/moaserve/moaserve/runtime/kv/spill"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
 
@@ -62,6 +63,9 @@ type Options struct {
 	// SharePrefixes lets tenants continue each other's prefixes. What one tenant
 	// sent can then be guessed by another from the time that a request takes.
 	SharePrefixes bool
+	// OpenSpill, when not nil, opens the store in which prefixes outlive their pages
+	// and the process, for pages of that format and size. The engine closes it.
+	OpenSpill func(format string, pageBytes int) (*spill.Store, error)
 	// NoPrefixCache computes every prompt from its first token.
 	NoPrefixCache bool
 	// Logger is told about device failures and preemptions; nil discards them.

@@ -48,11 +48,11 @@ func (e *Engine) planPages() []PlanPages {
 		p.SequenceTokens += s.kv.Len()
 		p.SequencePages += s.kv.Pages()
 	}
-	e.prefixes.All(func(_ kv.Key, n *kv.Snapshot) bool {
-		p := of(n.Layout().Plan().Name)
+	e.prefixes.All(func(x kv.Kept) bool {
+		p := of(x.Snapshot.Layout().Plan().Name)
 		p.Prefixes++
-		p.PrefixTokens += n.Tokens()
-		p.PrefixPages += n.Pages()
+		p.PrefixTokens += x.Snapshot.Tokens()
+		p.PrefixPages += x.Snapshot.Pages()
 		return true
 	})
 	var out []PlanPages

@@ -133,6 +133,15 @@ func (e *Engine) atStop(s *sequence) bool {
 	return found || n%e.o.chunkTokens() == 0 || n == s.total()
 }
 
+// outlasts reports whether the prefix that s has computed, kept at a stop, is one that
+// another question about the same document will continue: it ends with a message, or
+// it is the last before the prompt's end.
+func (e *Engine) outlasts(s *sequence) bool {
+	n := s.kv.Len()
+	_, message := slices.BinarySearch(s.stops, n)
+	return message || n < s.total() && e.nextStop(s) >= s.total()
+}
+
 // keep puts what a sequence has computed so far, to the last block boundary, into
 // the index, and returns its key; false when there is nothing to keep. It is called
 // between steps.

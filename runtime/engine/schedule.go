@@ -17,7 +17,7 @@ import (
 func (e *Engine) admit() {
 	chunk, pages := e.o.chunkTokens(), e.pages.Pages()
 	fits := func(s *sequence) bool {
-		return e.committed+s.reservation(chunk, pages) <= pages && !e.awaits(s)
+		return e.committed+s.reservation(chunk, pages) <= pages && !e.awaits(s) && !e.restores(s)
 	}
 	for len(e.slots) > 0 {
 		s := e.queue.next(fits)

@@ -45,6 +45,7 @@ type sequence struct {
 	logitsSent int // prompt tokens whose logits were delivered
 	overtaken  int
 	preempted  int
+	unrestored bool // what a disk keeps of its text could not be used
 
 	submitted, admitted, firstToken, lastToken time.Time
 }

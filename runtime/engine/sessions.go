@@ -137,6 +137,9 @@ func (e *Engine) sweepSessions() {
 	for _, key := range t.ended {
 		e.prefixes.Unpin(key)
 		e.prefixes.Remove(key)
+		if e.spill != nil {
+			e.spill.Remove(key)
+		}
 	}
 	t.ended = t.ended[:0]
 	for t.used.Len() > 0 {
@@ -151,11 +154,8 @@ func (e *Engine) sweepSessions() {
 	}
 }
 
-// prefixEvicted tells the sessions that a prefix is gone.
-func (e *Engine) prefixEvicted(key kv.Key, _ *kv.Snapshot, pinned bool) {
-	if !pinned {
-		return
-	}
+// sessionEvicted tells the sessions that a prefix which one of them pinned is gone.
+func (e *Engine) sessionEvicted(key kv.Key) {
 	t := e.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -145,7 +145,9 @@ func (e *Engine) deliver(r *backend.Result) {
 		prefilled := !s.decoding()
 		s.kv.Advance()
 		if prefilled && e.atStop(s) {
-			e.keep(s)
+			if key, kept := e.keep(s); kept && e.outlasts(s) {
+				e.prefixes.Last(key)
+			}
 		}
 		var logits [][]float32
 		var choice *sample.Choice

@@ -9,9 +9,9 @@ type Key [32]byte
 // nothing else needs until the pool runs short; then the prefixes that were not
 // used for longest go first, those that are pinned after all others.
 type Prefixes struct {
-	// Evicted, when not nil, is told about a snapshot that is about to go because
+	// Evicted, when not nil, is told about a prefix that is about to go because
 	// pages are short. It must not change the index.
-	Evicted func(key Key, n *Snapshot, pinned bool)
+	Evicted func(Kept)
 
 	pool  *Pool
 	byKey map[Key]*prefix
@@ -26,10 +26,21 @@ type PrefixStats struct {
 	Evictions    uint64
 }
 
+// Kept is a prefix of the index.
+type Kept struct {
+	Key      Key
+	Snapshot *Snapshot
+	Pinned   bool
+	// Lasting prefixes have been continued, or were marked by Last: they are worth
+	// more than a moment.
+	Lasting bool
+}
+
 type prefix struct {
 	key      Key
 	snapshot *Snapshot
 	pins     int
+	lasting  bool
 	element  *list.Element // of loose or, with pins, of pinned
 }
 
@@ -56,6 +67,7 @@ func (p *Prefixes) Longest(keys []Key) *Snapshot {
 	for i := len(keys) - 1; i >= 0; i-- {
 		if x := p.byKey[keys[i]]; x != nil {
 			p.list(x).MoveToFront(x.element)
+			x.lasting = true
 			p.count.Hits++
 			return x.snapshot
 		}
@@ -76,6 +88,13 @@ func (p *Prefixes) Add(key Key, n *Snapshot) {
 	x := &prefix{key: key, snapshot: n}
 	x.element = p.loose.PushFront(x)
 	p.byKey[key] = x
+}
+
+// Last marks a prefix as lasting, if it is kept.
+func (p *Prefixes) Last(key Key) {
+	if x := p.byKey[key]; x != nil {
+		x.lasting = true
+	}
 }
 
 // Pin makes a prefix one of the last to be evicted until Unpin was called as often
@@ -122,7 +141,7 @@ func (p *Prefixes) Reclaim(pages int) {
 		x := last.Value.(*prefix)
 		p.count.Evictions++
 		if p.Evicted != nil {
-			p.Evicted(x.key, x.snapshot, x.pins > 0)
+			p.Evicted(x.kept())
 		}
 		p.drop(x)
 	}
@@ -130,10 +149,10 @@ func (p *Prefixes) Reclaim(pages int) {
 
 // All calls f for each prefix, the pinned ones first, then in the order of their
 // latest use, until f returns false.
-func (p *Prefixes) All(f func(Key, *Snapshot) bool) {
+func (p *Prefixes) All(f func(Kept) bool) {
 	for _, l := range []*list.List{&p.pinned, &p.loose} {
 		for e := l.Front(); e != nil; e = e.Next() {
-			if x := e.Value.(*prefix); !f(x.key, x.snapshot) {
+			if x := e.Value.(*prefix); !f(x.kept()) {
 				return
 			}
 		}
@@ -146,6 +165,8 @@ func (p *Prefixes) Clear() {
 		p.drop(x)
 	}
 }
+
+func (x *prefix) kept() Kept { return Kept{x.key, x.snapshot, x.pins > 0, x.lasting} }
 
 // list returns the list that x is in.
 func (p *Prefixes) list(x *prefix) *list.List {

@@ -50,11 +50,11 @@ func PagesOf(tokens int, starts []int) (int, error) {
 }
 
 // NewSnapshot takes free pages for a prefix whose keys and values come from
-// elsewhere, as if a sequence had computed them and left: the caller fills the
-// pages that AppendPages lists before anything continues the prefix, and
-// releases the Snapshot or gives it to a Prefixes. It takes all pages or, with
-// ErrNoPages, none.
-func NewSnapshot(pool *Pool, tokens int, starts []int) (*Snapshot, error) {
+// elsewhere, as if a sequence of that layout had computed them and left: the caller
+// finds out whether the prefix Fits, fills the pages that AppendPages lists before
+// anything continues it, and releases the Snapshot or gives it to a Prefixes. It
+// takes all pages or, with ErrNoPages, none.
+func NewSnapshot(pool *Pool, l *plan.Layout, tokens int, starts []int) (*Snapshot, error) {
 	need, err := PagesOf(tokens, starts)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func NewSnapshot(pool *Pool, tokens int, starts []int) (*Snapshot, error) {
 	if need > pool.Free() {
 		return nil, fmt.Errorf("a prefix of %d tokens needs %d pages, %d are free: %w", tokens, need, pool.Free(), ErrNoPages)
 	}
-	n := &Snapshot{pool: pool, tokens: tokens, heads: make([]head, len(starts))}
+	n := &Snapshot{pool: pool, layout: l, tokens: tokens, heads: make([]head, len(starts))}
 	for h, start := range starts {
 		hd := head{first: start, sink: noPage, ring: make([]int32, tokens/plan.BlockSize-start)}
 		if start > 0 {

@@ -39,7 +39,7 @@ func TestRestoredSnapshotIsContinuedLikeTheOriginal(t *testing.T) {
 			}
 		}
 		free := second.Free()
-		restored, err := NewSnapshot(second, original.Tokens(), original.Starts())
+		restored, err := NewSnapshot(second, l, original.Tokens(), original.Starts())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,11 +82,11 @@ func TestRestoredSnapshotIsContinuedLikeTheOriginal(t *testing.T) {
 func TestRestoringTakesAllPagesOrNone(t *testing.T) {
 	pool := NewPool(7)
 	starts := []int{0, 2, 3} // of 3 blocks: 3 pages, 1 and the sink, the sink alone
-	n, err := NewSnapshot(pool, 3*plan.BlockSize, starts)
+	n, err := NewSnapshot(pool, snapshotLayout(), 3*plan.BlockSize, starts)
 	if err != nil || n.Pages() != 6 || !slices.Equal(n.Starts(), starts) {
 		t.Fatalf("restored %+v, %v", n, err)
 	}
-	if _, err := NewSnapshot(pool, 3*plan.BlockSize, starts); !errors.Is(err, ErrNoPages) || pool.Free() != 1 {
+	if _, err := NewSnapshot(pool, snapshotLayout(), 3*plan.BlockSize, starts); !errors.Is(err, ErrNoPages) || pool.Free() != 1 {
 		t.Errorf("with one free page: %v; %d are free afterwards", err, pool.Free())
 	}
 	n.Release()
@@ -108,7 +108,7 @@ func TestImpossiblePrefixesAreRefused(t *testing.T) {
 		"start before the prefix": {plan.BlockSize, []int{-1}},
 		"start after the prefix":  {plan.BlockSize, []int{0, 2}},
 	} {
-		if n, err := NewSnapshot(pool, c.tokens, c.starts); err == nil || errors.Is(err, ErrNoPages) || pool.Free() != 100 {
+		if n, err := NewSnapshot(pool, snapshotLayout(), c.tokens, c.starts); err == nil || errors.Is(err, ErrNoPages) || pool.Free() != 100 {
 			t.Errorf("%s: %v, %v; %d pages are free", name, n, err, pool.Free())
 		}
 	}

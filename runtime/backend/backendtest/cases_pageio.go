@@ -56,15 +56,6 @@ func writePages(d *driver, n *kv.Snapshot, image []byte) {
 	}
 }
 
-// entries are the page-table entries of a sequence that the device has not seen.
-func entries(x *sequence) []backend.TableDelta {
-	var all []backend.TableDelta
-	for _, e := range x.kv.Entries(nil) {
-		all = append(all, backend.TableDelta{Slot: int32(x.slot), Head: e.Head, Block: e.Block, Page: e.Page})
-	}
-	return all
-}
-
 // movedPages computes a prefix on one device and what follows on another, as
 // servers do that are started one after the other.
 func (s *suite) movedPages(t testing.TB) {
@@ -96,7 +87,7 @@ func (s *suite) movedPages(t testing.TB) {
 			}
 			full := e.pages.Pages() / l.Heads() * plan.BlockSize
 			e.finish(e.start(0, plan.NewDense(m.Shape()).Bind(full), tokens(full, m.Vocab, 22)), maxBatchTokens)
-			moved, err := kv.NewSnapshot(e.pages, kept.Tokens(), kept.Starts())
+			moved, err := kv.NewSnapshot(e.pages, kept.Layout(), kept.Tokens(), kept.Starts())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,29 +98,12 @@ func (s *suite) movedPages(t testing.TB) {
 			kept.Release()
 			d.close()
 
-			y := e.start(3, l, prompt)
-			y.kv.Continue(moved)
-			y.logits = make([][]float32, prefix) // known, not computed
-			e.resume(y)
-			got := e.finish(y, 20)
+			got := e.finish(e.follow(3, l, prompt, moved), 20)
 			moved.Release()
 			e.close()
 			s.same(t, fmt.Sprintf("cache of type %d, plan %s, after moved pages", kvType, name), got[prefix:], want[prefix:], kvType, weights.F32, m.Layers)
 		}
 	}
-}
-
-// resume computes the first token after a prefix that a sequence continues, and
-// tells the device of the prefix's pages.
-func (d *driver) resume(x *sequence) {
-	d.Helper()
-	known := entries(x)
-	b := d.batch(chunk{x, 1})
-	b.Deltas = append(known, b.Deltas...)
-	b.Rows = []backend.Row{{KeepLogits: true}}
-	r := d.compute(b)
-	x.logits = append(x.logits, append([]float32(nil), r.Logits[0]...))
-	x.kv.Advance()
 }
 
 // pageCopies hands over wrong pages and buffers of a wrong size.

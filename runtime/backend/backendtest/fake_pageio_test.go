@@ -33,15 +33,13 @@ func TestFakeAnswersFromRestoredPages(t *testing.T) {
 			copy(pages[last:], image[last+size:])
 			copy(pages[last+size:], image[last:last+size])
 		}
-		n, err := kv.NewSnapshot(e.pages, kept.Tokens(), kept.Starts())
+		n, err := kv.NewSnapshot(e.pages, kept.Layout(), kept.Tokens(), kept.Starts())
 		if err != nil {
 			t.Fatal(err)
 		}
 		writePages(e, n, pages)
-		y := e.start(1, l, prompt)
-		y.kv.Continue(n)
+		y := e.follow(1, l, prompt, n)
 		b := e.batch(chunk{y, len(prompt) - n.Tokens()})
-		b.Deltas = append(entries(y), b.Deltas...)
 		b.Rows = []backend.Row{{Token: len(prompt) - n.Tokens() - 1, Sampler: sample.New(sample.Params{}, prompt)}}
 		r, err := e.dev.Step(b)
 		switch {

@@ -164,6 +164,9 @@ func (s *Store) Keys() []kv.Key {
 	return keys
 }
 
+// MaxBytes returns the bound of all files together.
+func (s *Store) MaxBytes() int64 { return s.o.MaxBytes }
+
 // Stats returns the counters.
 func (s *Store) Stats() Stats {
 	s.mu.Lock()

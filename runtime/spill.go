@@ -1,0 +1,34 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/moaserve/moaserve/runtime/kv/spill"
+)
+
+// defaultKVDirBytes is some dozens of long documents of a small model, or a few of a
+// large one.
+const defaultKVDirBytes = 4 << 30
+
+// openSpill returns what opens the directory of kept prefixes, nil when there is to be
+// none. Their files belong to the weights, all that changes what they compute, and
+// the program.
+func (e *Engine) openSpill(ctx context.Context, o Options) (func(format string, pageBytes int) (*spill.Store, error), error) {
+	if o.KVDir == "" || o.NoPrefixCache {
+		return nil, nil
+	}
+	sum, err := e.files.sha256(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("hashing the weights: %w", err)
+	}
+	size := o.KVDirBytes
+	if size == 0 {
+		size = defaultKVDirBytes
+	}
+	return func(format string, pageBytes int) (*spill.Store, error) {
+		return spill.Open(o.KVDir, spill.Options{
+			MaxBytes: size, Format: format, Model: sum + " " + o.Build, PageBytes: pageBytes, Logger: o.Logger,
+		})
+	}, nil
+}
