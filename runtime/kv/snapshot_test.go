@@ -97,26 +97,3 @@ func TestOnlyUnusedPagesCountAsCached(t *testing.T) {
 		t.Errorf("when it continues: %d cached, %d used", pool.Cached(), pool.Used())
 	}
 }
-
-func TestReclaimEvictsWhatWasNotUsedForLongest(t *testing.T) {
-	pool := NewPool(30)
-	index := NewPrefixes(pool)
-	keys := []Key{{1}, {2}, {3}}
-	for _, key := range keys {
-		s := NewSequence(pool, snapshotLayout())
-		compute(t, s, plan.BlockSize)
-		index.Add(key, s.Snapshot()) // 3 pages: a block in each head
-		s.Release()
-	}
-	if index.Longest(keys[:1]) == nil {
-		t.Fatal("the first prefix is not found")
-	}
-	index.Reclaim(24) // of 30, 21 are free
-	if !index.Has(keys[0]) || index.Has(keys[1]) || !index.Has(keys[2]) {
-		t.Errorf("kept: %v %v %v; the second was not used for longest", index.Has(keys[0]), index.Has(keys[1]), index.Has(keys[2]))
-	}
-	index.Reclaim(31) // more than there is: everything goes, nothing fails
-	if index.Len() != 0 || pool.Free() != 30 || index.Stats().Evictions != 3 {
-		t.Errorf("%d prefixes, %d free pages, %d evictions", index.Len(), pool.Free(), index.Stats().Evictions)
-	}
-}
