@@ -61,9 +61,10 @@ $(VENV)/ok: scripts/requirements-test.txt
 load:
 	MOASERVE_LOAD=1 go test -run TestManyStreams -v ./gateway
 
-## soak: 200 conversations with reuse against as many without, bit for bit (an hour on two cores)
+## soak: 200 conversations with reuse against as many without, bit for bit, and the scheduler's random test at length (an hour on two cores)
 .PHONY: soak
 soak: $(MODEL)
+	go test -run Interleaved -v ./runtime/engine -rapid.checks=3000
 	MOASERVE_TEST_MODEL=$(CURDIR)/$(MODEL) MOASERVE_CONVERSATIONS=200 go test -run Conversations -v -timeout 4h ./runtime
 
 ## bench: decode and prefill speed of the engine on the real model

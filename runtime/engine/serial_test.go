@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	goruntime "runtime"
 	"slices"
 	"sync"
@@ -159,7 +160,7 @@ func (j job) run(e *engine.Engine) error {
 // pools, small steps and few slots, some of them cancelled on the way. The fake
 // device notices wrong pages; its answers change with whatever else goes wrong.
 func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
-	var hits, preemptions, cancelled uint64
+	var hits, preemptions, cancelled, restored uint64
 	rapid.Check(t, func(t *rapid.T) {
 		o := engine.Options{
 			Pages:                  rapid.SampledFrom([]int{4, 12, 24, 25, 28, 33, 48, 60}).Draw(t, "pages"),
@@ -173,17 +174,36 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 		for range rapid.SampledFrom([]int{1, 8, 16, 24}).Draw(t, "jobs") {
 			jobs = append(jobs, drawJob(t, o, storm))
 		}
-		fake := backendtest.NewFake(layers, kvHeads, vocab, backend.Options{MaxBatchTokens: o.StepTokens, MaxSequences: o.MaxSequences})
-		e, err := engine.New(fake, fakeModel(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fake.After = func(_ *backend.Batch, _ *backend.Result, err error) {
+		if rapid.Bool().Draw(t, "on disk") {
+			dir, err := os.MkdirTemp("", "spill")
 			if err != nil {
-				t.Errorf("Step: %v", err)
+				t.Fatal(err)
 			}
+			defer func() { _ = os.RemoveAll(dir) }()
+			o.OpenSpill = keptIn(dir, 0).OpenSpill
 		}
+		restart := rapid.Bool().Draw(t, "restart")
+		start := func() *engine.Engine {
+			fake := backendtest.NewFake(layers, kvHeads, vocab, backend.Options{MaxBatchTokens: o.StepTokens, MaxSequences: o.MaxSequences})
+			fake.After = func(_ *backend.Batch, _ *backend.Result, err error) {
+				if err != nil {
+					t.Errorf("Step: %v", err)
+				}
+			}
+			e, err := engine.New(fake, fakeModel(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}
+		e := start()
 		for turn := range 2 {
+			if turn == 1 && restart {
+				if err := e.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				e = start()
+			}
 			errs := make([]error, len(jobs))
 			var wg sync.WaitGroup
 			for i, j := range jobs {
@@ -209,6 +229,7 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 		} else {
 			preemptions += s.Preemptions
 			hits += s.PrefixHits
+			restored += s.Spill.Loaded
 		}
 		for _, j := range jobs {
 			if j.cancelAfter > 0 {
@@ -219,8 +240,8 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	t.Logf("%d prefix hits, %d preemptions, %d requests were to be cancelled", hits, preemptions, cancelled)
-	if !t.Failed() && (preemptions == 0 || cancelled == 0 || hits == 0) {
+	t.Logf("%d prefix hits, %d preemptions, %d requests were to be cancelled, %d prefixes were read from disk", hits, preemptions, cancelled, restored)
+	if !t.Failed() && (preemptions == 0 || cancelled == 0 || hits == 0 || restored == 0) {
 		t.Errorf("the test did not reach what it is for")
 	}
 }
