@@ -6,7 +6,7 @@ import (
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 )
 
-//go:generate go run gen.go gen_avx2.go gen_avx512.go gen_float.go
+//go:generate go run gen.go gen_avx2.go gen_avx2_rows.go gen_avx512.go gen_float.go
 
 // kernel multiplies rows activation rows (a power of two, as rowsPerCall says) by
 // whole tiles and writes 16 outputs a row and tile to dst, rows stride elements
