@@ -20,7 +20,7 @@ const (
 	DefaultPrefillChunkWithDecode = 256
 	// DefaultDecodeStretch lets a step that only decodes be followed by one of
 	// twice its length: a reader hardly notices, and the prompt gets half the time.
-	DefaultDecodeStretch = 2
+	DefaultDecodeStretch = 3.25
 	DefaultMaxSequences  = 64
 	// DefaultMaxSessions and DefaultSessionIdle bound a table whose names clients
 	// choose: 1024 conversations of the latest hour.

@@ -77,10 +77,10 @@ func (p *pace) observe(decodes, prefill int, took time.Duration) {
 	c, t := p.class(decodes), max(took.Seconds(), 1e-9) // 0 means unknown
 	if prefill == 0 {
 		c.mixed = 0
-		if c.alone == 0 || t < c.alone {
+		if c.alone == 0 {
 			c.alone = t
 		} else {
-			c.alone += paceWeight * (t - c.alone)
+			c.alone += paceWeight * (min(t, 2*c.alone) - c.alone)
 		}
 		return
 	}

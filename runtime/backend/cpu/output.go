@@ -37,7 +37,7 @@ func (p *pass) answer(b *backend.Batch) *backend.Result {
 	o.logits = resize(o.logits, p.planes*len(b.Rows)*c.Vocab)
 	p.d.workers.Run(len(b.Rows), p.logitStage)
 	p.tasks = appendTasks(p.tasks[:0], &o.in, len(b.Rows), p.d.opts.Threads, []product{{p.d.output, o.logits, c.Vocab}})
-	p.d.workers.Run(len(p.tasks), p.mulStage)
+	p.d.workers.RunNear(len(p.tasks), p.mulStage)
 	p.d.workers.Run(len(b.Rows), p.sampleStage)
 	return &o.result
 }

@@ -30,7 +30,7 @@ const (
 // the workers.
 func (p *pass) multiply(a *matmul.Activations, products ...product) {
 	p.tasks = appendTasks(p.tasks[:0], a, p.rows, p.d.opts.Threads, products)
-	p.d.workers.Run(len(p.tasks), p.mulStage)
+	p.d.workers.RunNear(len(p.tasks), p.mulStage)
 }
 
 func appendTasks(tasks []mulTask, a *matmul.Activations, rows, threads int, products []product) []mulTask {

@@ -31,6 +31,12 @@ type Pool struct {
 	failed  atomic.Bool // skip the remaining tasks: one has panicked
 	failure *PanicError // written by the worker that set failed
 
+	// near, shares and nearStage belong to RunNear: its tasks, each worker's part of
+	// them, and runShare.
+	near      func(worker, task int)
+	shares    []share
+	nearStage func(worker, task int)
+
 	helpers []*helper // the workers other than the caller of Run
 	exited  sync.WaitGroup
 
@@ -84,7 +90,8 @@ func New(n int) *Pool {
 	if n < 1 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	p := &Pool{done: make(chan struct{}, 1)}
+	p := &Pool{done: make(chan struct{}, 1), shares: make([]share, n)}
+	p.nearStage = p.runShare
 	for i := 1; i < n; i++ {
 		h := &helper{wake: make(chan struct{}, 1)}
 		p.helpers = append(p.helpers, h)
@@ -111,11 +118,20 @@ func (p *Pool) Run(tasks int, f func(worker, task int)) {
 	if tasks <= 0 {
 		return
 	}
-	if tasks > math.MaxInt32 {
-		panic(fmt.Sprintf("workers: %d tasks in one loop", tasks))
-	}
+	checkTasks(tasks)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.run(tasks, f)
+}
+
+func checkTasks(n int) {
+	if n > math.MaxInt32 {
+		panic(fmt.Sprintf("workers: %d tasks in one loop", n))
+	}
+}
+
+// run is Run for at least one task. p.mu is held.
+func (p *Pool) run(tasks int, f func(worker, task int)) {
 	if p.closed {
 		panic("workers: Run after Close")
 	}

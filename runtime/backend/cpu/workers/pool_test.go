@@ -21,21 +21,26 @@ func newPool(t testing.TB, n int) *Pool {
 	return p
 }
 
-func TestRunCallsEveryTaskOnce(t *testing.T) {
-	for _, workers := range []int{1, 2, 3, 8} {
-		for _, tasks := range []int{0, 1, 2, 7, 1000} {
-			t.Run(fmt.Sprintf("%d workers, %d tasks", workers, tasks), func(t *testing.T) {
-				p := newPool(t, workers)
-				calls := make([]int, tasks) // plain ints: the race detector proves that tasks are not shared
-				for round := 1; round <= 20; round++ {
-					p.Run(tasks, func(_, task int) { calls[task]++ })
-					for task, n := range calls {
-						if n != round {
-							t.Fatalf("round %d: task %d ran %d times", round, task, n)
+// loops are the two kinds of loop.
+var loops = map[string]func(p *Pool, tasks int, f func(worker, task int)){"Run": (*Pool).Run, "RunNear": (*Pool).RunNear}
+
+func TestEveryTaskIsCalledOnce(t *testing.T) {
+	for name, run := range loops {
+		for _, workers := range []int{1, 2, 3, 8} {
+			for _, tasks := range []int{0, 1, 2, 7, 1000} {
+				t.Run(fmt.Sprintf("%s, %d workers, %d tasks", name, workers, tasks), func(t *testing.T) {
+					p := newPool(t, workers)
+					calls := make([]int, tasks) // plain ints: the race detector proves that tasks are not shared
+					for round := 1; round <= 20; round++ {
+						run(p, tasks, func(_, task int) { calls[task]++ })
+						for task, n := range calls {
+							if n != round {
+								t.Fatalf("round %d: task %d ran %d times", round, task, n)
+							}
 						}
 					}
-				}
-			})
+				})
+			}
 		}
 	}
 }
@@ -45,14 +50,39 @@ func TestWorkerIndexIsExclusive(t *testing.T) {
 	if p.Workers() != 4 {
 		t.Fatalf("Workers() = %d, want 4", p.Workers())
 	}
-	scratch := make([]int, p.Workers())
-	p.Run(5000, func(worker, _ int) { scratch[worker]++ })
-	total := 0
-	for _, n := range scratch {
-		total += n
+	for name, run := range loops {
+		scratch := make([]int, p.Workers())
+		run(p, 5000, func(worker, _ int) { scratch[worker]++ })
+		total := 0
+		for _, n := range scratch {
+			total += n
+		}
+		if total != 5000 {
+			t.Errorf("%s: the workers' private counters sum to %d, want 5000", name, total)
+		}
 	}
-	if total != 5000 {
-		t.Errorf("the workers' private counters sum to %d, want 5000", total)
+}
+
+func TestNearTasksFollowOneAnother(t *testing.T) {
+	p := newPool(t, 2)
+	var order [2][]int
+	var both sync.WaitGroup // each of the two waits until the other has begun, too
+	both.Add(2)
+	p.RunNear(100, func(worker, task int) {
+		if order[worker] = append(order[worker], task); len(order[worker]) == 1 {
+			both.Done()
+			both.Wait()
+		}
+	})
+	for worker, tasks := range order {
+		// Its own share ascends; what it takes from the other's end descends.
+		i := 1
+		for i < len(tasks) && tasks[i] == tasks[i-1]+1 {
+			i++
+		}
+		if tasks[0] != 50*worker || i < len(tasks) && i != 50 {
+			t.Errorf("worker %d did %v", worker, tasks)
+		}
 	}
 }
 
@@ -122,6 +152,29 @@ func TestCallerParksWhileLongTasksRun(t *testing.T) {
 		}
 		first.Do(func() { helperTook.Store(true); <-release })
 	})
+}
+
+func TestPanicInANearTaskReachesTheCaller(t *testing.T) {
+	p := newPool(t, 3)
+	for range 20 {
+		func() {
+			defer func() {
+				if e, ok := recover().(*PanicError); !ok || e.Value != "no" {
+					t.Errorf("recovered %v", e)
+				}
+			}()
+			p.RunNear(100, func(_, task int) {
+				if task == 40 {
+					panic("no")
+				}
+			})
+		}()
+		n := atomic.Int64{}
+		p.RunNear(100, func(_, _ int) { n.Add(1) })
+		if n.Load() != 100 {
+			t.Fatalf("%d of 100 tasks ran after a panic", n.Load())
+		}
+	}
 }
 
 func TestPanicReachesTheCallerOfRun(t *testing.T) {
@@ -196,11 +249,13 @@ func TestMoreWorkersThanProcessors(t *testing.T) {
 	}
 }
 
-func TestRunDoesNotAllocate(t *testing.T) {
+func TestLoopsDoNotAllocate(t *testing.T) {
 	p := newPool(t, 2)
 	f := func(_, _ int) {}
-	if n := testing.AllocsPerRun(100, func() { p.Run(8, f) }); n != 0 {
-		t.Errorf("Run allocates %v times", n)
+	for name, run := range loops {
+		if n := testing.AllocsPerRun(100, func() { run(p, 8, f) }); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
 	}
 }
 
