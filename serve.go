@@ -36,6 +36,8 @@ type serveCmd struct {
 	QueueRequests int      `help:"Requests that may wait for admission." default:"256"`
 	QueueTokens   int      `help:"Prompt tokens that may wait for admission." default:"4000000"`
 
+	DecodeStretch float64 `help:"How many times as long the step between two tokens may take while prompts of others are read. More reads prompts faster, less keeps tokens flowing." default:"2.5"`
+
 	KVDir     string `help:"Directory in which prefixes outlive the server, so that after a restart known documents need not be read again. It holds text in effect: keep it private." type:"path" placeholder:"DIR"`
 	KVDirSize size   `help:"Largest size of that directory." default:"4GiB" placeholder:"SIZE"`
 
@@ -67,6 +69,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	o.Name, o.Plan, o.Plans, o.Logger = c.ServedName, c.Plan, c.Plans, log
 	o.MaxQueuedRequests, o.MaxQueuedTokens = c.QueueRequests, c.QueueTokens
 	o.KVDir, o.KVDirBytes, o.Build = c.KVDir, int64(c.KVDirSize), version
+	o.DecodeStretch = c.DecodeStretch
 	o.SharePrefixes = c.SharePrefixes
 	o.Progress = loadProgress(c.LogFormat)
 	start := time.Now()

@@ -57,6 +57,9 @@ type Options struct {
 	// NoPrefixCache computes every prompt from its first token, even when its
 	// beginning is known.
 	NoPrefixCache bool
+	// DecodeStretch is how many times as long a step that decodes may take for the
+	// prompts of others (default 2.5).
+	DecodeStretch float64
 	// SharePrefixes lets tenants continue each other's prefixes.
 	SharePrefixes bool
 	// KVDir, when not empty, is a directory in which the prefixes that follow-ups may
@@ -183,7 +186,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	e.engine, err = engine.New(device, f.model, engine.Options{
 		MaxContext: e.context, Pages: e.pages,
 		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens,
-		OpenSpill: openSpill, NoPrefixCache: o.NoPrefixCache, SharePrefixes: o.SharePrefixes, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
+		DecodeStretch: o.DecodeStretch, OpenSpill: openSpill, NoPrefixCache: o.NoPrefixCache, SharePrefixes: o.SharePrefixes, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
 		Observer: o.Observer, Logger: o.Logger,
 	})
 	if err != nil {

@@ -18,9 +18,9 @@ const (
 	// DefaultPrefillChunkWithDecode halves the step when somebody waits for the
 	// next token.
 	DefaultPrefillChunkWithDecode = 256
-	// DefaultDecodeStretch lets a step that only decodes be followed by one of
-	// twice its length: a reader hardly notices, and the prompt gets half the time.
-	DefaultDecodeStretch = 3.25
+	// DefaultDecodeStretch leaves a prompt more than half of the time; at the speeds
+	// of decoding a reader hardly notices.
+	DefaultDecodeStretch = 2.5
 	DefaultMaxSequences  = 64
 	// DefaultMaxSessions and DefaultSessionIdle bound a table whose names clients
 	// choose: 1024 conversations of the latest hour.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math"
 	"math/bits"
 	"time"
 )
@@ -10,9 +9,9 @@ import (
 // decode. A fixed number would be wrong everywhere: 256 prompt tokens are a
 // hiccup of milliseconds on a GPU and half a second of silence on a CPU.
 //
-// It measures instead. A step that only decodes shows how long one takes; the
-// prompt tokens of mixed steps are then adjusted until those take stretch times
-// as long.
+// It measures instead: how long a step takes that only decodes, and by how much a
+// prompt token prolongs it. A mixed step then gets as many tokens as make it stretch
+// times as long.
 type pace struct {
 	stretch float64
 	most    int
@@ -22,8 +21,10 @@ type pace struct {
 // paceClass holds what was learnt about steps with about the same number of
 // decoding sequences.
 type paceClass struct {
-	alone float64 // seconds of a step that only decodes; 0 when unknown
-	chunk float64 // prompt tokens of a mixed step
+	alone float64 // seconds of the slower steps that only decode; 0 when unknown
+	token float64 // seconds by which a prompt token prolongs it; 0 when unknown
+	asked int     // budget of the mixed step under way
+	chunk int     // prompt tokens of the latest mixed step
 	mixed int     // mixed steps since the latest that only decoded
 }
 
@@ -31,16 +32,20 @@ const (
 	// maxPaceClass covers 2^15 decoding sequences.
 	maxPaceClass = 16
 	// paceRows is what the rows of a mixed step are a multiple of: the matrix
-	// products of the CPU take rows in fours.
-	paceRows = 4
+	// products of the CPU take rows in fours and twos, and a single one is dear.
+	paceRows = 2
+	// firstChunk is tried when nothing is known: little enough for any device.
+	firstChunk = 7
 	// paceRefresh is how many mixed steps may follow one another. Then one step
 	// only decodes, because the sequences have grown and the machine may be busier:
 	// it costs a prefill less than a hundredth of its time.
 	paceRefresh = 64
-	// paceWeight is the weight of a new measurement that is slower than the
-	// average. A faster one is believed at once: what slows a step down is mostly
-	// somebody else's doing.
-	paceWeight = 1. / 8
+	// paceWeight is the weight of a new measurement. What a token costs rises
+	// faster than it falls: too long a step is worse than too short a one.
+	paceWeight, paceWeightUp = 1. / 8, 1. / 2
+	// What a reader is used to are the slower steps, not the mean: with these
+	// weights about four in five are faster.
+	aloneWeight, aloneWeightUp = 1. / 16, 1. / 4
 )
 
 func newPace(o Options) *pace { return &pace{stretch: o.DecodeStretch, most: o.PrefillChunkWithDecode} }
@@ -56,17 +61,22 @@ func (p *pace) budget(decodes int) int {
 	if c.alone == 0 || c.mixed >= paceRefresh {
 		return 0
 	}
-	if c.chunk == 0 {
-		c.chunk = 2 * paceRows
+	if c.token == 0 {
+		c.asked = min(firstChunk, p.most)
+		return c.asked
 	}
-	if int(c.chunk) >= p.most {
+	room := (p.stretch - 1) * c.alone
+	tokens := min(int(min(room/c.token, float64(p.most))), max(2*c.chunk, firstChunk))
+	if tokens >= p.most {
+		c.asked = p.most
 		return p.most
 	}
-	rows := (decodes + int(c.chunk)) / paceRows * paceRows
+	rows := (decodes + tokens) / paceRows * paceRows
 	if rows <= decodes {
 		rows += paceRows
 	}
-	return min(rows-decodes, p.most)
+	c.asked = min(rows-decodes, p.most)
+	return c.asked
 }
 
 // observe learns from a step that took a while.
@@ -77,19 +87,29 @@ func (p *pace) observe(decodes, prefill int, took time.Duration) {
 	c, t := p.class(decodes), max(took.Seconds(), 1e-9) // 0 means unknown
 	if prefill == 0 {
 		c.mixed = 0
-		if c.alone == 0 {
+		switch {
+		case c.alone == 0:
 			c.alone = t
-		} else {
-			c.alone += paceWeight * (min(t, 2*c.alone) - c.alone)
+		case t > c.alone: // but not a hiccup
+			c.alone += aloneWeightUp * (min(t, 2*c.alone) - c.alone)
+		default:
+			c.alone += aloneWeight * (t - c.alone)
 		}
 		return
 	}
 	c.mixed++
-	if c.alone == 0 || prefill < int(c.chunk)/2 {
-		return // the end of a prompt says little about a full chunk
+	if c.alone == 0 || 2*prefill < c.asked {
+		return // the end of a prompt is little but noise
 	}
-	// The time grows by less than the tokens do, so the root neither overshoots nor,
-	// with a factor between a half and two, follows a single hiccup far.
-	factor := math.Sqrt(p.stretch * c.alone / t)
-	c.chunk = min(max(c.chunk*min(max(factor, 0.5), 2), 1), float64(p.most))
+	c.chunk = prefill
+	// A token costs something, even where it does not show beside the weights.
+	token := max((t-c.alone)/float64(prefill), c.alone/float64(100*p.most))
+	switch {
+	case c.token == 0:
+		c.token = token
+	case token > c.token:
+		c.token += paceWeightUp * (min(token, 2*c.token) - c.token)
+	default:
+		c.token += paceWeight * (token - c.token)
+	}
 }

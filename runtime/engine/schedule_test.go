@@ -21,19 +21,19 @@ func TestDecodeGoesFirstAndPrefillTakesTheRest(t *testing.T) {
 		r.step(1)
 		r.wantPending(part{11, 1}, part{0, 7})
 		r.step(1)
-		r.wantPending(part{12, 1}, part{7, 11}) // more by the root of 2 each time
-		r.step(6)
-		r.wantPending(part{18, 1}, part{189, 67}) // to where a prefix is kept
+		r.wantPending(part{12, 1}, part{7, 13}) // it costs nothing: twice as much
+		r.step(4)
+		r.wantPending(part{16, 1}, part{191, 65}) // to where a prefix is kept
 		r.step(1)
-		r.wantPending(part{19, 1}, part{256, 128}) // never more
+		r.wantPending(part{17, 1}, part{256, 128}) // never more
+		r.step(3)
+		r.wantPending(part{640, 128}) // alone again
 		r.step(1)
-		r.wantPending(part{384, 128}) // alone again
-		r.step(1)
-		r.wantPending(part{512, 256})
+		r.wantPending(part{768, 132})
 		if got := drain(short); got.last.Reason != engine.ReasonLength || len(got.tokens) != 11 {
 			t.Errorf("the short request ended with %+v", got.last)
 		}
-		r.step(2)
+		r.step(1)
 		if got := drain(long); got.last.Reason != engine.ReasonLength || len(got.tokens) != 1 {
 			t.Errorf("the long request ended with %+v", got.last)
 		}

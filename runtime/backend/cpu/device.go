@@ -6,6 +6,7 @@ import (
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/attention"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/hugemem"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/matmul"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
@@ -24,6 +25,7 @@ type Device struct {
 	outNorm   []float32
 	output    *matmul.Matrix
 	layers    []layer
+	memory    hugemem.Arena // of the matrices
 	ops       vec.Ops
 	rope      *vec.Rope
 
@@ -96,12 +98,12 @@ func (p *pool) Close() error {
 	return p.cache.Close()
 }
 
-// Close stops the workers and frees the pool.
+// Close stops the workers and frees the pool and the weights.
 func (d *Device) Close() error {
 	var err error
 	if d.pool != nil {
 		err = d.pool.Close()
 	}
 	d.workers.Close()
-	return err
+	return errors.Join(err, d.memory.Free())
 }

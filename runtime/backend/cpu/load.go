@@ -2,11 +2,13 @@ package cpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/attention"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/hugemem"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/matmul"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
@@ -26,17 +28,29 @@ type layer struct {
 
 // loader packs tensors and keeps the first error.
 type loader struct {
-	set  isa.ISA
-	m    *model.Model
-	src  weights.Source
-	o    backend.Options
-	done int64
-	size int64
-	err  error
+	set isa.ISA
+	m   *model.Model
+	src weights.Source
+	o   backend.Options
+	// memory is where the packed weights are.
+	memory hugemem.Arena
+	done   int64
+	size   int64
+	err    error
 }
 
 func load(ctx context.Context, set isa.ISA, m *model.Model, src weights.Source, o backend.Options) (*Device, error) {
 	l := &loader{set: set, m: m, src: src, o: o}
+	d, err := l.load(ctx)
+	if err != nil {
+		return nil, errors.Join(err, l.memory.Free())
+	}
+	d.memory = l.memory
+	return d, nil
+}
+
+func (l *loader) load(ctx context.Context) (*Device, error) {
+	set, m, src, o := l.set, l.m, l.src, l.o
 	for _, name := range src.Names() {
 		if t, ok := src.Tensor(name); ok {
 			l.size += int64(len(t.Data))
@@ -119,7 +133,7 @@ func (l *loader) matrix(r model.Role, i int) *matmul.Matrix {
 	if l.err != nil {
 		return nil
 	}
-	m, err := matmul.Pack(t, l.set)
+	m, err := matmul.Pack(t, l.set, l.memory.Alloc)
 	if err != nil {
 		l.err = fmt.Errorf("packing tensor %q: %w", t.Name, err)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/hugemem"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
 
@@ -111,7 +112,7 @@ func BenchmarkPrefill(b *testing.B) {
 // not there: 32 bytes an instruction and no arithmetic.
 func BenchmarkMemoryRead(b *testing.B) {
 	const size, piece = 256 << 20, 1 << 20
-	memory, free, err := allocate(size)
+	memory, free, err := hugemem.Map(size)
 	if err != nil {
 		b.Fatal(err)
 	}

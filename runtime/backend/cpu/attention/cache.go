@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/cpu/hugemem"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/vec"
 	"github.com/moaserve/moaserve/runtime/plan"
@@ -110,7 +111,7 @@ func NewCache(config Config, pages int) (*Cache, error) {
 		return nil, errors.New("attention: a cache needs at least one page")
 	}
 	f := config.format()
-	memory, free, err := allocate(pages * f.bytes())
+	memory, free, err := hugemem.Map(pages * f.bytes())
 	if err != nil {
 		return nil, fmt.Errorf("attention: allocate %d KV pages of %d bytes: %w", pages, f.bytes(), err)
 	}

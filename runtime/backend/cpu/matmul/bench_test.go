@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moaserve/moaserve/runtime/backend/cpu/hugemem"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
@@ -35,10 +36,12 @@ func BenchmarkMul(b *testing.B) {
 func benchmarkMul(b *testing.B, typ weights.Type, set isa.ISA, out, in, rows int) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	w := newTensor(rng, typ, out, in, random)
+	var memory hugemem.Arena
+	defer func() { _ = memory.Free() }()
 	copies := []*Matrix{pack(b, w, set)}
 	for rows == 1 && len(copies)*copies[0].Bytes() < 128<<20 {
 		c := *copies[0]
-		c.data = alignedBytes(len(c.data))
+		c.data, _ = memory.Alloc(len(c.data))
 		copy(c.data, copies[0].data)
 		copies = append(copies, &c)
 	}

@@ -19,7 +19,7 @@ func FuzzPack(f *testing.F) {
 	f.Fuzz(func(t *testing.T, typ uint8, out, in int, data []byte) {
 		w := weights.Tensor{Name: "w", Type: weights.Type(typ), Shape: []int{out, in}, Data: data}
 		for _, set := range []isa.ISA{isa.Generic, isa.Auto.Resolve()} {
-			m, err := Pack(w, set)
+			m, err := Pack(w, set, heap)
 			if err != nil {
 				continue
 			}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
@@ -52,9 +53,17 @@ func product(m *Matrix, a *Activations) []float32 {
 	return dst
 }
 
+// heap is memory for a matrix.
+func heap(n int) ([]byte, error) {
+	const line = 64
+	b := make([]byte, n+line-1)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % line
+	return b[skip:][:n:n], nil
+}
+
 func pack(t testing.TB, w weights.Tensor, set isa.ISA) *Matrix {
 	t.Helper()
-	m, err := Pack(w, set)
+	m, err := Pack(w, set, heap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +265,7 @@ func TestPackRefusesWhatItCannotMultiply(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := good
 			change(&w)
-			if _, err := Pack(w, isa.Generic); !errors.Is(err, backend.ErrNotSupported) {
+			if _, err := Pack(w, isa.Generic, heap); !errors.Is(err, backend.ErrNotSupported) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -269,7 +278,7 @@ func TestPackRefusesWhatItCannotMultiply(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := good
 			change(&w)
-			if _, err := Pack(w, isa.Generic); err == nil || errors.Is(err, backend.ErrNotSupported) {
+			if _, err := Pack(w, isa.Generic, heap); err == nil || errors.Is(err, backend.ErrNotSupported) {
 				t.Errorf("got %v", err)
 			}
 		})

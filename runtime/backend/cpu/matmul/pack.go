@@ -2,7 +2,6 @@ package matmul
 
 import (
 	"fmt"
-	"unsafe"
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/cpu/isa"
@@ -13,8 +12,9 @@ import (
 // which must be available on this machine. A shape or type that no kernel
 // multiplies is refused: errors.Is finds backend.ErrNotSupported. Quantised weights stay as they are,
 // bit for bit; only their order changes. Out may be any number; in must be a
-// multiple of 32. The result does not refer to t.Data.
-func Pack(t weights.Tensor, set isa.ISA) (*Matrix, error) {
+// multiple of 32. The result does not refer to t.Data; its memory, zeroed and
+// aligned to a cache line, comes from alloc.
+func Pack(t weights.Tensor, set isa.ISA, alloc func(n int) ([]byte, error)) (*Matrix, error) {
 	if len(t.Shape) != 2 {
 		return nil, fmt.Errorf("tensor %q: shape %v: %w: want [out, in]", t.Name, t.Shape, backend.ErrNotSupported)
 	}
@@ -39,21 +39,15 @@ func Pack(t weights.Tensor, set isa.ISA) (*Matrix, error) {
 		return nil, fmt.Errorf("tensor %q: %d bytes of data, want %d rows of %d", t.Name, len(t.Data), rows, rowBytes)
 	}
 	m := &Matrix{kind: k, isa: set, rows: rows, cols: cols, tileBytes: k.tileBytes(cols)}
-	m.data = alignedBytes(m.Tiles() * m.tileBytes)
+	var err error
+	if m.data, err = alloc(m.Tiles() * m.tileBytes); err != nil {
+		return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+	}
 	for n := range rows {
 		tile := m.data[n/tileRows*m.tileBytes:][:m.tileBytes]
 		packRow(k, tile, n%tileRows, t.Data[n*rowBytes:][:rowBytes])
 	}
 	return m, nil
-}
-
-// alignedBytes returns n zero bytes that start on a cache line, so that no load
-// of 32 or 64 bytes crosses one where blocks are multiples of it.
-func alignedBytes(n int) []byte {
-	const line = 64
-	b := make([]byte, n+line-1)
-	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % line
-	return b[skip:][:n:n]
 }
 
 // packRow writes one weight row to lane r of a zeroed tile.
