@@ -29,11 +29,51 @@ serve: build $(MODEL)
 $(MODEL): | build
 	./moaserve models pull
 
-## test: lint, and test everything against the real model and the real SDKs
+## test: lint, and test everything against the real model and the real SDKs; the CUDA backend over a driver of plain C
 .PHONY: test
 test: lint $(MODEL) $(VENV)/ok
 	MOASERVE_TEST_MODEL=$(CURDIR)/$(MODEL) MOASERVE_TEST_PYTHON=$(CURDIR)/$(VENV)/bin/python \
 		go test -timeout 20m ./...
+	@if command -v gcc >/dev/null; then $(MAKE) test-cuda; else echo "no gcc: the CUDA backend is not tested"; fi
+
+# The CUDA build needs cgo, cuda.h (from NVIDIA's wheel: no GPU, no root) and a
+# libcuda.so to link with: that of the tests, for the real one is on the machine
+# that runs the binary. CUDA_INCLUDE=/usr/local/cuda/include takes another header.
+CUDA         := $(GOBIN)/cuda
+CUDA_INCLUDE ?= $(CUDA)/include
+CUDA_ENV = CGO_ENABLED=1 \
+	CGO_CFLAGS="-O2 -I$(CURDIR)/runtime/internal/cudadrv/compat -I$(CUDA_INCLUDE)" \
+	CGO_LDFLAGS="-L$(CUDA)/fake -Wl,--unresolved-symbols=ignore-in-object-files" CGO_LDFLAGS_ALLOW='-Wl,--unresolved-symbols=.*'
+CUDA_HEADERS := nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88
+CUDA_NVCC    := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85
+
+## build-cuda: build ./moaserve with the CUDA backend (needs gcc; runs where libcuda.so.1 and libcublasLt.so.13 are)
+.PHONY: build-cuda
+build-cuda: $(CUDA)/include/cuda.h $(CUDA)/fake/libcuda.so
+	$(CUDA_ENV) go build -tags cuda $(GOFLAGS_BUILD) -o moaserve .
+
+## test-cuda: test the CUDA backend without a GPU, its kernels replaced by plain C
+.PHONY: test-cuda
+test-cuda: $(CUDA)/include/cuda.h $(CUDA)/fake/libcuda.so
+	$(CUDA_ENV) go vet -tags cuda . ./runtime ./runtime/backend/cuda/... ./runtime/internal/...
+	$(CUDA_ENV) LD_LIBRARY_PATH=$(CUDA)/fake MOASERVE_CUBLASLT=libcuda.so.1 \
+		go test -tags cuda -timeout 20m ./runtime/backend/cuda/... ./runtime/internal/...
+
+## kernels: compile cudakernels/*.cu to the embedded fatbins (nvcc comes from NVIDIA's wheels, no GPU needed)
+.PHONY: kernels
+kernels: $(CUDA)/include/cuda.h
+	$(CUDA)/venv/bin/python -m pip install -q --disable-pip-version-check $(CUDA_NVCC)
+	CUDA_WHEELS=$(CUDA)/venv go generate ./cudakernels
+
+$(CUDA)/include/cuda.h:
+	python3 -m venv $(CUDA)/venv
+	$(CUDA)/venv/bin/python -m pip install -q --disable-pip-version-check $(CUDA_HEADERS)
+	ln -sfn $$(dirname $$(find $(CUDA)/venv -name cuda.h | head -1)) $(CUDA)/include
+
+$(CUDA)/fake/libcuda.so: runtime/internal/fakecuda/testdata/fakecuda.c
+	mkdir -p $(@D)
+	gcc -O3 -march=native -ffast-math -fno-finite-math-only -fPIC -fvisibility=hidden -Wall -shared -Wl,-soname,libcuda.so.1 -o $(@D)/libcuda.so.1 $< -lm
+	ln -sf libcuda.so.1 $@
 
 ## race: the concurrent packages under the race detector
 .PHONY: race

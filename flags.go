@@ -17,7 +17,7 @@ type modelFlags struct {
 	Threads      int    `help:"CPU threads; 0 means one a core." default:"0"`
 	Context      int    `help:"Longest prompt and answer together, in tokens; 0 means the model's own." default:"0"`
 	KVMemory     size   `help:"Memory for the KV cache, for example 4GiB; 0 chooses: 16 full contexts, at most a quarter of the memory." default:"0" placeholder:"SIZE"`
-	KVType       string `help:"Element type of the KV cache: ${enum}. q8_0 takes 34/64 of the memory of the others." enum:"f16,bf16,q8_0" default:"f16"`
+	KVType       string `help:"Element type of the KV cache: ${enum}. q8_0 takes 34/64 of the memory of the others. The CUDA backend stores bf16." enum:"f16,bf16,q8_0" default:"f16"`
 	Activations  string `help:"Precision of the inputs of quantised products on the CPU: int8 as llama.cpp, or int16, nearer to float32 at up to twice the arithmetic." enum:"int8,int16" default:"int8"`
 	MaxSequences int    `help:"Sequences that run at a time." default:"64"`
 	StepTokens   int    `help:"New tokens in one step of the engine, prompts cut into chunks accordingly." default:"512"`

@@ -162,7 +162,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	if e.template, err = chat.Parse(source); err != nil {
 		return nil, fmt.Errorf("the chat template: %w", err)
 	}
-	b, err := chooseBackend(o.Backend)
+	b, err := chooseBackend(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -171,13 +171,14 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 		e.context = min(o.Context, e.context)
 	}
 	device, err := b.Load(ctx, f.model, f.source, backend.Options{
-		Threads: o.Threads, KV: o.KV, Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences, Progress: o.Progress,
+		Threads: o.Threads, KV: o.KV, Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences,
+		MaxContext: e.context, Progress: o.Progress,
 	})
 	if err != nil {
 		return nil, err
 	}
 	e.device = device
-	e.pages = kvPages(o, e.plans[0], e.context, device.PageBytes())
+	e.pages = kvPages(o, e.plans[0], e.context, device)
 	e.chunk = o.StepTokens
 	openSpill, err := e.openSpill(ctx, o)
 	if err != nil {
@@ -201,14 +202,21 @@ func defaultName(path string) string {
 	return strings.TrimSuffix(base, ".gguf")
 }
 
-func chooseBackend(name string) (backend.Backend, error) {
-	switch name {
-	case "", "auto", "cpu":
+// chooseBackend returns the backend of that name. It may change options that the
+// backend takes otherwise by default.
+func chooseBackend(o *Options) (backend.Backend, error) {
+	switch o.Backend {
+	case "", "auto":
+		if b, err := newCUDA(o); err == nil {
+			return b, nil
+		}
+		return cpu.New(), nil
+	case "cpu":
 		return cpu.New(), nil
 	case "cuda":
-		return nil, errors.New("this build has no CUDA backend; use --backend cpu")
+		return newCUDA(o)
 	}
-	return nil, fmt.Errorf("unknown backend %q: auto, cpu or cuda", name)
+	return nil, fmt.Errorf("unknown backend %q: auto, cpu or cuda", o.Backend)
 }
 
 // loadPlans fills e.plans: the default first, those of the store after what was
@@ -276,19 +284,28 @@ const (
 	// kvShare bounds the automatic KV cache to a quarter of the machine's memory:
 	// the weights and the page cache need the rest.
 	kvShare = 4
+	// deviceShare leaves a tenth of what a device has free to its driver and its
+	// libraries, which allocate as they go.
+	deviceShare = 0.9
 	// kvSequences is how many full contexts the automatic KV cache holds at most.
 	kvSequences = 16
 )
 
 // kvPages chooses the number of KV pages: what KVBytes holds; otherwise enough
 // for kvSequences full contexts under the default plan, bounded by a share of
-// the memory. The pages are only mapped; they become resident as they are used.
-func kvPages(o Options, p *plan.Plan, context, pageBytes int) int {
+// the memory: the machine's, where pages are only mapped and become resident as
+// they are used, or what the device has left.
+func kvPages(o Options, p *plan.Plan, context int, device backend.Device) int {
+	pageBytes := device.PageBytes()
 	if o.KVBytes > 0 {
 		return int(max(1, o.KVBytes/int64(pageBytes)))
 	}
 	one := max(p.Bind(context).Pages(context), 1)
 	dense := len(p.Heads) * p.Model.KVHeads * (context/plan.BlockSize + 1)
 	want := max(kvSequences*one, dense)
-	return int(max(1, min(int64(want), totalMemory()/kvShare/int64(pageBytes))))
+	memory := totalMemory() / kvShare
+	if d, ok := device.(interface{ FreeMemory() int64 }); ok {
+		memory = int64(deviceShare * float64(d.FreeMemory()))
+	}
+	return int(max(1, min(int64(want), memory/int64(pageBytes))))
 }

@@ -16,6 +16,13 @@ type Layout struct {
 // Plan returns the plan that the layout was bound from.
 func (l *Layout) Plan() *Plan { return l.plan }
 
+// FloorBlocks returns the plan's floor in blocks, which span: position looks at.
+func (l *Layout) FloorBlocks() int { return l.floorBlocks }
+
+// TotalBlocks returns the length, in blocks, from which span: length takes its
+// spans; 0 under span: position.
+func (l *Layout) TotalBlocks() int { return l.totalBlocks }
+
 // Heads returns layers * KV heads.
 func (l *Layout) Heads() int { return len(l.rules) }
 

@@ -1,0 +1,204 @@
+// Decode attention as a share of a plain read, prefill attention in TFLOP/s on
+// visited 64 x 64 tiles.
+#pragma once
+#include "check_attention.cuh"
+
+__global__ void plainRead(const uint4* d, size_t n, uint32_t* sink) {
+  uint32_t acc = 0;
+  const size_t stride = (size_t)gridDim.x * blockDim.x;
+  for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i + 7 * stride < n; i += 8 * stride) {
+    uint4 v[8];
+#pragma unroll
+    for (int u = 0; u < 8; ++u) v[u] = __ldcs(d + i + u * stride);
+#pragma unroll
+    for (int u = 0; u < 8; ++u) acc ^= v[u].x ^ v[u].y ^ v[u].z ^ v[u].w;
+  }
+  if (acc == 0x12345678) *sink = acc;
+}
+
+// Median seconds of f, each between two events, after warm seconds that do not count.
+template <class F>
+static double median(F f, double warm, double secs, int most, cudaStream_t stream) {
+  cudaEvent_t a, b;
+  CK(cudaEventCreate(&a));
+  CK(cudaEventCreate(&b));
+  std::vector<float> t;
+  for (int phase = 0; phase < 2; ++phase) {
+    double sum = 0;
+    t.clear();
+    for (int k = 0; k < most && (k < 1 || sum < (phase ? secs : warm) * 1e3); ++k) {
+      CK(cudaEventRecord(a, stream));
+      f();
+      CK(cudaEventRecord(b, stream));
+      CK(cudaEventSynchronize(b));
+      float ms;
+      CK(cudaEventElapsedTime(&ms, a, b));
+      sum += ms;
+      t.push_back(ms);
+    }
+  }
+  CK(cudaEventDestroy(a));
+  CK(cudaEventDestroy(b));
+  std::sort(t.begin(), t.end());
+  return t[t.size() / 2] * 1e-3;
+}
+
+static double readRate(const Device& dev) {
+  Buffer<char> d((size_t)8 << 30);
+  Buffer<uint32_t> sink(1);
+  fillGauss<<<2048, 256>>>((bf16*)d.p, d.n / 2, 3, 1);
+  double best = 0;
+  for (int per : {4, 8, 16}) {
+    const double s = median([&] { plainRead<<<dev.sms * per, 256>>>((const uint4*)d.p, d.n / 16, sink.p); }, 0.02, 0.05, 20, 0);
+    best = std::max(best, d.n / s);
+  }
+  printf("plain read of 8.6 GB: %.3f TB/s\n", best / 1e12);
+  return best;
+}
+
+// One graph of a launch a layer, over distinct layers of at least 1.2 GB.
+static void benchDecode(const Device& dev, double rate, int hd, int kv, int group, int batch, int context, double budget) {
+  Cache c;
+  c.kv = kv; c.group = group; c.hd = hd; c.decodes = batch;
+  const int P = context / BLOCK;
+  const double perLayer = (double)batch * kv * P * pageBytes(hd) * 0.5;
+  c.layers = std::max(2, std::min(64, (int)(std::min(budget, std::max(1.5e9, 4 * perLayer)) / perLayer) / 2 * 2));
+  // Spans: powers of two blocks, and everything often enough for a mean density of 0.5.
+  std::vector<int> powers;
+  double mean = 0;
+  for (int b = 1; b < P; b *= 2) powers.push_back(b), mean += std::min(1.0, (b + 1.0) / P);
+  mean /= powers.size();
+  const int n = c.layers * kv, dense = mean < 0.5 ? (int)std::lround((0.5 - mean) / (1 - mean) * n) : 0;
+  for (int i = 0; i < n; ++i) c.rules.push_back(i < dense ? Rule{0, 1} : Rule{64.0 * powers[(i - dense) % powers.size()], 0});
+  std::mt19937 rng(batch + context);
+  std::shuffle(c.rules.begin(), c.rules.end(), rng);
+  for (int i = 0; i < batch; ++i) c.seqs.push_back({i, i, 1, context - 1 - (int)(rng() % 64), 0, 0, 0, -1});
+  layOut(c, 5);
+  double tokens = 0;
+  for (auto& s : c.seqs)
+    for (int h = 0; h < n; ++h) {
+      const int q = s.start / BLOCK, st = c.startBlock(s, h, q);
+      tokens += s.start + 1 - (st > 0 ? (st - 1) * BLOCK : 0);
+    }
+  const double bytes = tokens * hd * 4 / c.layers;
+  const int qh = kv * group;
+  Buffer<bf16> q((size_t)batch * qh * c.stored), out((size_t)batch * qh * hd);
+  fillGauss<<<256, 256>>>(q.p, q.n, 9, 1);
+  Buffer<char> plan;
+  planDecode(dev, c, plan);
+  const size_t words = decodeWorkspaceWords(dev, group, hd);
+  Buffer<float> ws(words * 2);
+  CK(cudaDeviceSynchronize());
+  cudaStream_t stream;
+  CK(cudaStreamCreate(&stream));
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  CK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  const int launches = std::max(c.layers, 32) / c.layers * c.layers;
+  auto kernel = c.stored == 64 ? decode_attention_64 : c.stored == 128 ? decode_attention_128 : decode_attention_256;
+  const int64_t stride = decodePlanBytes(batch, kv);
+  for (int i = 0; i < launches; ++i) {
+    const int l = i % c.layers;
+    launch(kernel, decodeGrid(dev, hd), 160, decodeShared(dev, hd), stream, i > 0, c.pool.p, plan.p + l * stride, c.dTable.p, q.p, out.p, ws.p + (i & 1) * words,
+           ws.p + (~i & 1) * words, l, kv, c.heads, c.maxBlocks, group, hd, decodeStages(dev, hd), 1 / sqrt((double)hd));
+  }
+  CK(cudaStreamEndCapture(stream, &graph));
+  CK(cudaGraphInstantiate(&exec, graph, 0));
+  const double s = median([&] { CK(cudaGraphLaunch(exec, stream)); }, 0.03, 0.06, 30, stream) / launches;
+  const double planning = median([&] { planDecode(dev, c, plan); }, 0.001, 0.01, 20, 0);
+  printf("decode hd=%d kv=%d group=%d batch=%d context=%d: %d layers, density %.3f, %.1f MB a layer, %.2f us, %.3f TB/s, %.3f of a plain read; plan of all layers %.1f us\n", hd, kv, group,
+         batch, context, c.layers, tokens / (double)c.layers / ((double)batch * kv * context), bytes / 1e6, s * 1e6, bytes / s / 1e12, bytes / s / rate, planning * 1e6);
+  fflush(stdout);
+  CK(cudaGraphExecDestroy(exec));
+  CK(cudaGraphDestroy(graph));
+  CK(cudaStreamDestroy(stream));
+}
+
+static void benchPrefill(const Device& dev, int hd, int kv, int group, int start, int len, const std::string& plan) {
+  static const Rule m50[8] = {{0, 1}, {1024, 0}, {128, 0.75}, {128, 0.25}, {0, 1}, {128, 0.125}, {128, 0.5}, {128, 0.25}};
+  static const Rule m25[8] = {{128, 0.5}, {512, 0}, {128, 0.25}, {128, 0.0625}, {128, 0.75}, {128, 0.03125}, {128, 0.125}, {128, 0.125}};
+  Cache c;
+  c.layers = 1; c.kv = kv; c.group = group; c.hd = hd;
+  for (int h = 0; h < kv; ++h) c.rules.push_back(plan == "dense" ? Rule{0, 1} : plan == "m50" ? m50[h % 8] : m25[h % 8]);
+  c.seqs.push_back({0, 0, len, start, 0, 0, 0, 0});
+  layOut(c, 6);
+  double visited = 0, dense = 0;
+  for (int h = 0; h < kv; ++h)
+    for (int q = start / BLOCK; q <= (start + len - 1) / BLOCK; ++q) {
+      const int st = c.startBlock(c.seqs[0], h, q);
+      visited += q - st + 1 + (st > 0);
+      dense += q + 1;
+    }
+  const int qh = kv * group;
+  Buffer<bf16> q((size_t)c.tiles * qh * BLOCK * c.stored), out((size_t)len * qh * hd);
+  fillGauss<<<2048, 256>>>(q.p, q.n, 9, 1);
+  PrefillBuffers b;
+  preparePrefill(c, b);
+  planPrefill(dev, c, b);
+  CK(cudaDeviceSynchronize());
+  const double s = median([&] { runPrefill(dev, c, b, (char*)q.p, out.p, 0, false); }, 0.12, 0.12, 500, 0);
+  const double planning = median([&] { planPrefill(dev, c, b); }, 0.001, 0.01, 20, 0);
+  printf("prefill hd=%d kv=%d group=%d start=%d len=%d plan=%s density %.3f: %.3f ms, %.0f TFLOP/s; plan of a layer %.1f us\n", hd, kv, group, start, len, plan.c_str(), visited / dense, s * 1e3,
+         visited * group * 4.0 * BLOCK * BLOCK * hd / s / 1e12, planning * 1e6);
+  fflush(stdout);
+}
+
+// The element-wise kernels at one row (latency) and at many (bandwidth).
+static void benchLayer(const Device&, double rate) {
+  const int hidden = 4096, ffn = 14336, qh = 32, kv = 8, hd = 128, vocab = 128256;
+  for (int rows : {1, 32, 4096}) {
+    Buffer<float> x((size_t)rows * hidden), w(hidden);
+    Buffer<bf16> d((size_t)rows * hidden), y((size_t)rows * ffn), gu((size_t)rows * 2 * ffn), qkv((size_t)rows * (qh + 2 * kv) * hd);
+    x.zero(); w.zero(); d.zero();
+    fillGauss<<<2048, 256>>>(gu.p, gu.n, 1, 1);
+    fillGauss<<<2048, 256>>>(qkv.p, qkv.n, 2, 1);
+    Cache c;
+    c.layers = 1; c.kv = kv; c.group = qh / kv; c.hd = hd;
+    c.rules.assign(kv, Rule{0, 1});
+    c.seqs.push_back({0, 0, rows, 0, 0, 0, 0, 0});
+    layOut(c, 3);
+    std::vector<Row> meta(rows);
+    for (int i = 0; i < rows; ++i) meta[i] = {0, i};
+    Buffer<Row> dm(meta);
+    Buffer<float> angles((size_t)rows * hd);
+    angles.zero();
+    Buffer<bf16> tiles((size_t)c.tiles * qh * BLOCK * hd);
+    auto line = [&](const char* name, double bytes, auto f) {
+      const double s = median([&] { for (int i = 0; i < 20; ++i) f(i > 0); }, 0.002, 0.01, 50, 0) / 20;
+      printf("%s rows=%d: %.2f us, %.3f TB/s, %.2f of a plain read\n", name, rows, s * 1e6, bytes / s / 1e12, bytes / s / rate);
+    };
+    line("rmsnorm", rows * hidden * 12.0, [&](bool pdl) { launch(rmsnorm, rows, 512, 0, 0, pdl, x.p, d.p, w.p, y.p, nullptr, rows, hidden, 1e-5); });
+    line("silu_mul", rows * ffn * 6.0, [&](bool pdl) { launch(silu_mul, dim3((ffn / 8 + 255) / 256, rows), 256, 0, 0, pdl, gu.p, y.p, rows, ffn); });
+    line("rope_append", rows * (qh + 2 * kv) * hd * 4.0, [&](bool pdl) {
+      launch(rope_append, dim3(rows, (qh + 2 * kv + 3) / 4), 128, 0, 0, pdl, qkv.p, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p, nullptr, (char*)tiles.p, rows, qh,
+             kv, hd, hd / 2, 0, 0, kv, c.maxBlocks, 1e-6);
+    });
+    if (rows > 100) continue;
+    Buffer<float> logits((size_t)rows * vocab);
+    Buffer<int> tokens(rows);
+    std::vector<float> hl(logits.n);
+    for (size_t i = 0; i < hl.size(); ++i) hl[i] = gauss(i) * 3;
+    logits.put(hl);
+    line("argmax", rows * vocab * 4.0, [&](bool pdl) { launch(argmax, rows, 1024, 0, 0, pdl, logits.p, tokens.p, nullptr, rows, vocab); });
+    for (SampleRow p : {SampleRow{0.5, 1, 0, 0, 0}, SampleRow{0.5, 0.7f, 0.9f, 0, 0}, SampleRow{0.5, 1, 0.95f, 0, 50}, SampleRow{0.5, 100, 0.95f, 0, 0}}) {
+      Buffer<SampleRow> ps(std::vector<SampleRow>(rows, p));
+      line(format("sample temperature=%g top_p=%g top_k=%d", p.temperature, p.topP, p.topK).c_str(), rows * vocab * 4.0,
+           [&](bool pdl) { launch(sample, rows, 1024, 0, 0, pdl, logits.p, ps.p, tokens.p, nullptr, rows, vocab); });
+    }
+  }
+}
+
+static void bench(const Device& dev, bool quick) {
+  const double rate = readRate(dev), budget = 12e9;
+  benchLayer(dev, rate);
+  struct D { int hd, kv, group, batch, context; };
+  std::vector<D> ds = {{128, 32, 1, 1, 16384}, {128, 32, 1, 8, 8192}, {128, 8, 4, 1, 16384}, {128, 8, 4, 8, 8192}, {128, 8, 4, 32, 8192}, {64, 8, 4, 32, 8192}};
+  if (!quick) for (D d : {D{128, 32, 1, 1, 8192}, D{128, 32, 1, 30, 4096}, D{128, 32, 1, 32, 8192}, D{128, 8, 4, 1, 8192}, D{128, 8, 4, 1, 131072}, D{128, 8, 4, 30, 4096}, D{128, 4, 8, 8, 8192},
+                          D{128, 4, 8, 32, 8192}, D{64, 32, 1, 8, 8192}, D{256, 8, 2, 8, 8192}, D{80, 32, 1, 8, 4096}}) ds.push_back(d);
+  for (auto& d : ds) benchDecode(dev, rate, d.hd, d.kv, d.group, d.batch, d.context, budget);
+  struct P { int hd, kv, group, start, len; const char* plan; };
+  std::vector<P> ps = {{128, 8, 4, 0, 8192, "dense"}, {128, 8, 4, 0, 8192, "m50"}, {128, 8, 4, 0, 32768, "dense"}, {128, 8, 4, 0, 32768, "m50"}, {128, 8, 4, 0, 131072, "dense"}, {128, 8, 4, 0, 131072, "m50"}, {64, 8, 4, 0, 32768, "dense"}, {256, 8, 2, 0, 8192, "dense"}};
+  if (!quick) for (P p : {P{128, 32, 1, 0, 8192, "m50"}, P{128, 32, 1, 0, 32768, "dense"}, P{128, 32, 1, 0, 32768, "m50"}, P{128, 8, 4, 0, 8192, "m25"}, P{128, 8, 4, 0, 32768, "m25"},
+                          P{128, 8, 4, 126976, 4096, "m50"}, P{128, 8, 4, 122880, 8192, "m25"}, P{64, 8, 4, 0, 8192, "m50"}}) ps.push_back(p);
+  for (auto& p : ps) benchPrefill(dev, p.hd, p.kv, p.group, p.start, p.len, p.plan);
+}

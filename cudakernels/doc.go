@@ -1,0 +1,55 @@
+// Package cudakernels holds the CUDA kernels of the runtime: their sources
+// (*.cu), the compiled fatbins, and Go types that mirror what the kernels read.
+// It is pure Go: the fatbins are embedded, and nothing here calls a driver.
+//
+// # Launching
+//
+// Every parameter of every kernel is 8 bytes wide: a device address, an int64
+// or a float64. Each kernel has an argument struct (see [Args]) whose fields are
+// its parameters in order. So a launch may pass pointers to the fields (see
+// [Pointers]) or the struct's bytes as one packed buffer. The struct also gives
+// the name of the kernel and, for a [Device], its grid, block and dynamic shared
+// memory ([Shape]). A kernel whose shape asks for more than 48 KiB needs
+// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES raised to it first.
+//
+// What changes from step to step (how many sequences, their positions, their
+// pages) is read from device memory, so a captured graph stays valid while its
+// buckets fit: the arguments are addresses and bounds.
+//
+// All kernels begin with griddepcontrol.launch_dependents and wait with
+// griddepcontrol.wait before they touch what another kernel of the step writes
+// (compute capability 9.0; elsewhere both are nothing). There they may therefore be
+// launched with CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION (see
+// [Device.Programmatic]), with one rule: [ScatterPages], [DecodePlan] and [PrefillPlan], and the first kernel
+// after the last of them, must be launched without it. What those three write,
+// and what the host copies before them, is read ahead of the wait.
+//
+// # Device memory
+//
+// Residual stream: float32 [rows][hidden]. Everything else that flows is
+// bfloat16, row-major; norm weights and biases are float32.
+//
+// KV page: the keys and values of one block (64 tokens) of one KV head of one
+// layer, bfloat16, keys first. A head's dimensions are stored padded with zeros
+// to [StoredHeadDim]. Element (token, d) of the keys is at byte
+//
+//	(d/64)*8192 + token*128 + ((d%64/8 ^ token%8) * 16) + d%8*2
+//
+// and of the values StoredHeadDim*128 bytes further: 64 dimensions wide columns
+// of 128-byte rows in Hopper's 128-byte swizzle, so that a page is copied as it
+// is to where the tensor cores want it. The pool is an array of pages; it must be
+// zeroed once, because tokens past a sequence's end are multiplied by zero.
+//
+// Page table: int32 [slots][heads][maxBlocks], heads = layers * KV heads,
+// head = layer*kvHeads + kvHead. Entries change through [ScatterPages] alone.
+//
+// Step: a [Header], the sequences ([Seq], those that decode first), one [Row] a
+// token and the deltas ([TableDelta]). Sequence i of the decoding ones owns row
+// i. Rows past the step's own (a bucket's padding) have Seq -1.
+//
+// Queries: of decoding sequences bfloat16 [sequence][head][StoredHeadDim]; of
+// prefilling ones tiles of 64 tokens aligned to blocks, [tile][head] in the
+// layout of the keys of a page. A sequence has [Tiles] of them, from Seq.Tile on.
+package cudakernels
+
+//go:generate go run gen.go

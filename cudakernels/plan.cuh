@@ -1,0 +1,39 @@
+// The plans that the plan kernels leave for the attention kernels.
+#pragma once
+#include "common.cuh"
+
+__host__ __device__ inline int storedHeadDim(int headDim) { return headDim <= 64 ? 64 : headDim <= 128 ? 128 : 256; }
+
+constexpr int MAX_GRID = 1024;
+
+// What one thread block of the decode attention reads: a run of the concatenated
+// pages. The last `tail` of its pages belong to a head that goes on in the next
+// run; they hold none of a sequence's newest page.
+struct alignas(16) Run {
+  int begin, pages;    // in the concatenation
+  int head;            // (sequence, KV head) pair of the first page
+  int tail, tailHead;  // 0 when the run ends with a head, or is all inside one
+  int pairs;           // in all
+  int reserved[2];
+};
+
+// A layer's decode plan. step.go computes its size.
+struct DecodePlan {
+  int4* head;   // items, elements a thread block merges, log2 of threads an element, pages
+  Run* runs;    // [MAX_GRID]
+  int4* items;  // [MAX_GRID]: cut pair, first thread block, parts
+  int4* heads;  // pairs and one more: first page in the concatenation, start block, slot, position
+  __device__ DecodePlan(char* p)
+      : head((int4*)p), runs((Run*)(p + 64)), items((int4*)(p + 64 + 32 * MAX_GRID)), heads((int4*)(p + 64 + 48 * MAX_GRID)) {}
+};
+
+// Three pairs of one KV head that walk one list of pages: blocks last, last-1, ...
+// (`window` of them), then block 0 when it lies apart.
+struct alignas(16) PrefillItem {
+  int table;   // slot * heads + head
+  int last;    // largest query block
+  int window;  // blocks in the union of the windows
+  int pages;   // window, and 1 when block 0 lies apart; -1 ends the queue
+  int4 w[3];   // x: query tile * query heads + query head; y: query block; z: start block | rows end << 20;
+               // w: output row of the tile's row 0 << 6 | first row (the output row may be negative)
+};

@@ -1,0 +1,48 @@
+package cudakernels
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestHeadsAreStoredInThreeSizes(t *testing.T) {
+	for headDim, want := range map[int]int{0: 0, 8: 64, 64: 64, 72: 128, 80: 128, 96: 128, 100: 0, 128: 128, 136: 256, 256: 256, 264: 0} {
+		if got := StoredHeadDim(headDim); got != want {
+			t.Errorf("head_dim %d is stored as %d, want %d", headDim, got, want)
+		}
+	}
+	if got := PageBytes(128); got != 32<<10 {
+		t.Errorf("a page of head_dim 128 has %d bytes, want 32 KiB", got)
+	}
+}
+
+// Tiles are the blocks that the new tokens touch.
+func TestTilesCountTheTouchedBlocks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		start, n := rapid.IntRange(0, 1000).Draw(t, "start"), rapid.IntRange(0, 500).Draw(t, "n")
+		touched := map[int]bool{}
+		for p := start; p < start+n; p++ {
+			touched[p/BlockTokens] = true
+		}
+		if got := Tiles(start, n); got != len(touched) {
+			t.Errorf("%d tiles, want %d", got, len(touched))
+		}
+	})
+}
+
+// The plan takes the pairs of every KV head of every sequence three at a time.
+func TestMaxPrefillItemsBoundsThePlan(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kv, group := rapid.IntRange(1, 8).Draw(t, "kv heads"), rapid.IntRange(1, 8).Draw(t, "group")
+		tiles := rapid.SliceOfN(rapid.IntRange(1, 40), 1, 10).Draw(t, "tiles")
+		sum, items := 0, 0
+		for _, n := range tiles {
+			sum += n
+			items += kv * ((n*group + 2) / 3)
+		}
+		if most := MaxPrefillItems(sum, len(tiles), kv, group); items > most {
+			t.Errorf("%d items, at most %d", items, most)
+		}
+	})
+}

@@ -1,0 +1,185 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/moaserve/moaserve/cudakernels"
+	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
+	"github.com/moaserve/moaserve/runtime/plan"
+)
+
+// buffers are the device memory of a step. The rows of all but logits are those
+// of the largest batch, rounded up to a bucket.
+type buffers struct {
+	table  cudakernels.Ptr // int32 [slots][heads][maxBlocks]
+	angles cudakernels.Ptr // float32 [context][pairs][2]
+
+	x      cudakernels.Ptr // float32 [rows][hidden], the residual stream
+	norm   cudakernels.Ptr // bfloat16 [rows][hidden]
+	qkv    cudakernels.Ptr // bfloat16 [rows][(heads+2*kvHeads)*headDim]
+	q      cudakernels.Ptr // bfloat16 [sequences][heads][stored head dim]
+	qTiles cudakernels.Ptr
+	att    cudakernels.Ptr // bfloat16 [rows][heads*headDim]
+	delta  cudakernels.Ptr // bfloat16 [rows][hidden], to be added to x
+	gateUp cudakernels.Ptr // bfloat16 [rows][2*ffn]
+	act    cudakernels.Ptr // bfloat16 [rows][ffn]
+
+	decodePlan, prefillPlan           cudakernels.Ptr
+	decodePlanStride, prefillStride   int64 // bytes a layer
+	decodeWorkspace                   [3]cudakernels.Ptr
+	decodeWorkspaceSize               int64
+	prefillWorkspace                  cudakernels.Ptr
+	prefillWorkspaceSize              int64
+	maxItems                          int64 // of the prefill attention, a layer
+	logits, ids, logprobs             cudakernels.Ptr
+	rows, logitRows, tiles, maxBlocks int
+}
+
+// alloc is one buffer to be made.
+type alloc struct {
+	to    *cudakernels.Ptr
+	bytes int
+}
+
+// makeBuffers allocates and initialises everything that a step needs.
+func (d *Device) makeBuffers() error {
+	c, b, o := &d.cfg, &d.buffers, &d.opts
+	b.rows = bucket(o.MaxBatchTokens)
+	b.logitRows = bucket(max(o.MaxSequences, minLogitRows))
+	b.maxBlocks = (d.maxPositions() + plan.BlockSize - 1) / plan.BlockSize
+	// A prefilling sequence has at least two tokens and, n tokens long, at most
+	// n/64 + 2 tiles.
+	prefills := min(o.MaxSequences, max(o.MaxBatchTokens/2, 1))
+	b.tiles = o.MaxBatchTokens/plan.BlockSize + 2*prefills
+	maxItems := cudakernels.MaxPrefillItems(b.tiles, prefills, c.KVHeads, c.Group())
+	b.maxItems = int64(maxItems)
+	b.decodePlanStride = int64(cudakernels.DecodePlanBytes(o.MaxSequences, c.KVHeads))
+	b.prefillStride = int64(cudakernels.PrefillPlanBytes(maxItems))
+	b.decodeWorkspaceSize = int64(cudakernels.DecodeWorkspaceBytes(d.shapes, c.Group(), c.HeadDim))
+	b.prefillWorkspaceSize = int64(cudakernels.PrefillWorkspaceBytes(maxItems))
+	stored, heads := cudakernels.StoredHeadDim(c.HeadDim), c.Layers*c.KVHeads
+
+	for _, a := range []alloc{
+		{&b.table, cudakernels.TableBytes(o.MaxSequences, heads, b.maxBlocks)},
+		{&b.angles, d.maxPositions() * len(c.Rope.Frequencies) * 8},
+		{&b.x, 4 * b.rows * c.Hidden},
+		{&b.norm, 2 * max(b.rows, b.logitRows) * c.Hidden},
+		{&b.qkv, 2 * b.rows * (c.Heads + 2*c.KVHeads) * c.HeadDim},
+		{&b.q, 2 * o.MaxSequences * c.Heads * stored},
+		{&b.qTiles, cudakernels.QueryTileBytes(b.tiles, c.Heads, c.HeadDim)},
+		{&b.att, 2 * b.rows * c.Heads * c.HeadDim},
+		{&b.delta, 2 * b.rows * c.Hidden},
+		{&b.gateUp, 4 * b.rows * c.FFN},
+		{&b.act, 2 * b.rows * c.FFN},
+		{&b.decodePlan, int(b.decodePlanStride) * c.Layers},
+		{&b.prefillPlan, int(b.prefillStride) * c.Layers},
+		{&b.decodeWorkspace[0], int(b.decodeWorkspaceSize)},
+		{&b.decodeWorkspace[1], int(b.decodeWorkspaceSize)},
+		{&b.decodeWorkspace[2], int(b.decodeWorkspaceSize)},
+		{&b.prefillWorkspace, int(b.prefillWorkspaceSize)},
+		{&b.logits, 4 * b.logitRows * c.Vocab},
+		{&b.ids, 4 * b.logitRows},
+		{&b.logprobs, 4 * b.logitRows},
+	} {
+		p, err := d.arena.Alloc(int64(a.bytes))
+		if err != nil {
+			return fmt.Errorf("buffers for steps of %d tokens and %d sequences: %w", o.MaxBatchTokens, o.MaxSequences, err)
+		}
+		*a.to = cudakernels.Ptr(p)
+		// Rows that pad a bucket are computed, too; they should hold numbers.
+		if err := d.stream.Fill(p, 0, int64(a.bytes)); err != nil {
+			return err
+		}
+	}
+	if err := d.resetWorkspaces(); err != nil {
+		return err
+	}
+	if err := d.uploadAngles(); err != nil {
+		return err
+	}
+	var err error
+	if d.input, err = d.newInput(); err != nil {
+		return err
+	}
+	if d.output, err = d.newOutput(); err != nil {
+		return err
+	}
+	d.tables = newTables(o.MaxSequences, heads)
+	return d.rules.init(d, heads)
+}
+
+// minLogitRows is the least number of logit rows that are computed at a time: a
+// prompt whose every logit is wanted should not take them one by one.
+const minLogitRows = 16
+
+// maxPositions bounds the positions of tokens, and with them the page tables.
+func (d *Device) maxPositions() int {
+	if n := d.opts.MaxContext; n > 0 {
+		return n
+	}
+	return d.cfg.Context
+}
+
+// resetWorkspaces brings the workspaces of the attention into the state that it
+// expects and leaves.
+func (d *Device) resetWorkspaces() error {
+	b := &d.buffers
+	for _, w := range b.decodeWorkspace {
+		if err := d.stream.Fill(cudadrv.Ptr(w), 0xff, b.decodeWorkspaceSize); err != nil {
+			return err
+		}
+	}
+	return d.stream.Fill(cudadrv.Ptr(b.prefillWorkspace), 0, b.prefillWorkspaceSize)
+}
+
+// uploadAngles computes cosine and sine of every pair at every position, in
+// float64 as the reference does.
+func (d *Device) uploadAngles() (err error) {
+	r := &d.cfg.Rope
+	pairs := len(r.Frequencies)
+	staging, err := d.ctx.NewPinned(8 * pairs * d.maxPositions())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if freeErr := staging.Free(); err == nil {
+			err = freeErr
+		}
+	}()
+	angles := cudadrv.PinnedSlice[float32](staging, 0, 2*pairs*d.maxPositions())
+	parallel(d.maxPositions(), func(pos int) {
+		row := angles[2*pairs*pos:]
+		for i, f := range r.Frequencies {
+			sin, cos := math.Sincos(float64(pos) * f)
+			row[2*i], row[2*i+1] = float32(cos*r.Scale), float32(sin*r.Scale)
+		}
+	})
+	if err := d.stream.Upload(cudadrv.Ptr(d.buffers.angles), staging, 0, 4*len(angles)); err != nil {
+		return err
+	}
+	return d.stream.Wait()
+}
+
+// bucket rounds a number of rows up to one for which products and graphs are
+// made: powers of two up to 64, multiples of 64 beyond.
+func bucket(n int) int {
+	b := 1
+	for b < n && b < 64 {
+		b *= 2
+	}
+	if n <= b {
+		return b
+	}
+	return (n + 63) / 64 * 64
+}
+
+// logitBucket is bucket for rows of logits, of which there may be none.
+func logitBucket(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return bucket(n)
+}
