@@ -84,7 +84,9 @@ func TestIndexGivesUpWhatAModelSays(t *testing.T) {
 				s.Advance()
 				index.Add(k, s.Snapshot())
 				s.Release()
-				model[k] = model[k]
+				if _, ok := model[k]; !ok {
+					model[k] = entry{}
+				}
 				use(k)
 			},
 			"find": func(t *rapid.T) {
