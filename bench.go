@@ -32,10 +32,10 @@ type benchPoint struct {
 	Plan    string  `json:"plan"`
 	Depth   int     `json:"depth"`
 	Batch   int     `json:"batch"`
-	Prefill float64 `json:"prefill_tok_s"` // prompt tokens of all streams over the time until the last first token
-	Decode  float64 `json:"decode_tok_s"`  // tokens of all streams a second, while all decode
-	TTFT    float64 `json:"ttft_ms"`       // until the last stream's first token
-	KVPages int     `json:"kv_pages"`      // of all streams at the end
+	Prefill float64 `json:"prefill_tok_s"`          // prompt tokens of all streams over the time until the last first token
+	Decode  float64 `json:"decode_tok_s,omitempty"` // tokens of all streams a second, while all decode
+	TTFT    float64 `json:"ttft_ms"`                // until the last stream's first token
+	KVPages int     `json:"kv_pages"`               // of all streams at the end
 }
 
 // Run measures every combination of plan, depth and batch.
@@ -85,7 +85,11 @@ func (c *benchCmd) Run(ctx context.Context) error {
 					}
 					continue
 				}
-				_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%.1f\t%.1f\t%d\t\n", best.Plan, best.Depth, best.Batch, best.Prefill, best.Decode, best.TTFT, best.KVPages)
+				decode := "-" // the first stream ended before the last began: more --tokens are needed
+				if best.Decode > 0 {
+					decode = fmt.Sprintf("%.1f", best.Decode)
+				}
+				_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%s\t%.1f\t%d\t\n", best.Plan, best.Depth, best.Batch, best.Prefill, decode, best.TTFT, best.KVPages)
 			}
 		}
 	}
