@@ -126,23 +126,21 @@ func TestAnotherQuestionContinuesBehindTheDocument(t *testing.T) {
 }
 
 func TestQuestionsAtOnceShareTheDocument(t *testing.T) {
-	e := free(t, engine.Options{Pages: 2000})
-	text := prompt(1000, 1)
-	var streams []*engine.Stream
-	for i := range 3 {
-		s, err := e.Submit(t.Context(), engine.Request{Prompt: slices.Concat(text, prompt(100, uint64(i+2))), Plan: mixed(plan.SpanPosition), MaxTokens: 1})
-		if err != nil {
-			t.Fatal(err)
+	inRig(t, engine.Options{Pages: 2000}, func(r *rig) {
+		text := prompt(1000, 1)
+		var streams []*engine.Stream
+		for i := range 3 { // the first one's first chunk waits until all are there
+			streams = append(streams, r.submit(engine.Request{Prompt: slices.Concat(text, prompt(100, uint64(i+2))), MaxTokens: 1}))
 		}
-		streams = append(streams, s)
-	}
-	for _, s := range streams {
-		drain(s)
-	}
-	// The document once, to its last whole block; its rest and a question each.
-	if n := e.Stats().PrefillTokens; n != 960+3*140 {
-		t.Errorf("%d prompt tokens were computed, want %d", n, 960+3*140)
-	}
+		r.allowAll()
+		for _, s := range streams {
+			drain(s)
+		}
+		// The document once, to its last whole block; its rest and a question each.
+		if n := r.Stats().PrefillTokens; n != 960+3*140 {
+			t.Errorf("%d prompt tokens were computed, want %d", n, 960+3*140)
+		}
+	})
 }
 
 func TestPrefixIsNotSharedAcrossTenantsPlansAndBuckets(t *testing.T) {

@@ -97,11 +97,12 @@ func expect(j job, o engine.Options) job {
 	return j
 }
 
-// run submits a job and holds its stream against what must come.
-func (j job) run(e *engine.Engine) error {
+// run submits a job, says so and holds its stream against what must come.
+func (j job) run(e *engine.Engine, submitted func()) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s, err := e.Submit(ctx, j.req)
+	submitted()
 	if j.refusal != nil {
 		var tooLong *engine.ContextLengthError
 		if errors.As(j.refusal, &tooLong) && errors.As(err, &tooLong) || errors.Is(err, j.refusal) {
@@ -170,8 +171,12 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 			MaxContext:             rapid.SampledFrom([]int{100, 200, 350}).Draw(t, "context"),
 		}
 		var jobs []job
+		count := rapid.SampledFrom([]int{1, 8, 16, 24}).Draw(t, "jobs")
 		storm := rapid.IntRange(0, 4).Draw(t, "storm") == 0
-		for range rapid.SampledFrom([]int{1, 8, 16, 24}).Draw(t, "jobs") {
+		if storm { // more than fits
+			o.MaxSequences, o.MaxContext, count = max(o.MaxSequences, 4), 350, max(count, 8)
+		}
+		for range count {
 			jobs = append(jobs, drawJob(t, o, storm))
 		}
 		if rapid.Bool().Draw(t, "on disk") {
@@ -182,9 +187,16 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 			defer func() { _ = os.RemoveAll(dir) }()
 			o.OpenSpill = keptIn(dir, 0).OpenSpill
 		}
+		var submitted sync.WaitGroup
 		restart := rapid.Bool().Draw(t, "restart")
 		start := func() *engine.Engine {
 			fake := backendtest.NewFake(layers, kvHeads, vocab, backend.Options{MaxBatchTokens: o.StepTokens, MaxSequences: o.MaxSequences})
+			fake.Before = func(*backend.Batch) error {
+				if storm {
+					submitted.Wait() // all at once, however the goroutines are scheduled
+				}
+				return nil
+			}
 			fake.After = func(_ *backend.Batch, _ *backend.Result, err error) {
 				if err != nil {
 					t.Errorf("Step: %v", err)
@@ -206,8 +218,9 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 			}
 			errs := make([]error, len(jobs))
 			var wg sync.WaitGroup
+			submitted.Add(len(jobs))
 			for i, j := range jobs {
-				wg.Go(func() { errs[i] = j.run(e) })
+				wg.Go(func() { errs[i] = j.run(e, submitted.Done) })
 			}
 			wg.Wait()
 			for i, err := range errs {
