@@ -2,6 +2,8 @@ package engine_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,13 +17,28 @@ type recorder struct {
 	first  []time.Duration
 	next   []time.Duration
 	finish []engine.RequestReport
+
+	mu sync.Mutex // for next, which a test may read while the engine runs
 }
 
 var _ engine.Observer = (*recorder)(nil)
 
-func (r *recorder) ObserveStep(s engine.StepReport)      { r.steps = append(r.steps, s) }
-func (r *recorder) ObserveFirstToken(d time.Duration)    { r.first = append(r.first, d) }
-func (r *recorder) ObserveNextToken(d time.Duration)     { r.next = append(r.next, d) }
+func (r *recorder) ObserveStep(s engine.StepReport)   { r.steps = append(r.steps, s) }
+func (r *recorder) ObserveFirstToken(d time.Duration) { r.first = append(r.first, d) }
+
+func (r *recorder) ObserveNextToken(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next = append(r.next, d)
+}
+
+// gaps returns the times between tokens so far.
+func (r *recorder) gaps() []time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.next)
+}
+
 func (r *recorder) ObserveFinish(f engine.RequestReport) { r.finish = append(r.finish, f) }
 
 func TestObserverSeesEveryTokenAndTheTimeItTook(t *testing.T) {

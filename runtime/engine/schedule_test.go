@@ -54,11 +54,11 @@ func TestLongPromptHardlyDelaysOtherTokens(t *testing.T) {
 				r.submit(engine.Request{Prompt: prompt(5, uint64(i)), Plan: plan.Uniform("one block", shape, plan.Rule{})})
 			}
 			time.Sleep(time.Second)
-			before := len(rec.next)
+			before := len(rec.gaps())
 			started := time.Now()
 			drain(r.submit(engine.Request{Prompt: prompt(prompted, 99), MaxTokens: 1, Plan: plan.Uniform("one block", shape, plan.Rule{})}))
 			took := time.Since(started)
-			gaps := slices.Sorted(slices.Values(rec.next[before:]))
+			gaps := slices.Sorted(slices.Values(rec.gaps()[before:]))
 			normal := cost(others)
 			if p95 := gaps[len(gaps)*95/100]; p95 > normal*5/2 {
 				t.Errorf("%d others: the 95th percentile of the time between tokens is %v beside a long prompt, alone %v", others, p95, normal)
