@@ -70,6 +70,12 @@ func (s *sequence) extendKeys(tokens int) {
 	}
 }
 
+// usableKeys returns the keys, of those computed, that name prefixes which the
+// sequence may continue: all that leave a token to compute.
+func (s *sequence) usableKeys() []kv.Key {
+	return s.keys[:min(len(s.keys), (s.total()-1)/plan.BlockSize)]
+}
+
 // begin lets a sequence that has no pages continue the longest prefix that is
 // kept. The last token is always computed: its logits are wanted.
 func (e *Engine) begin(s *sequence) {
@@ -77,7 +83,7 @@ func (e *Engine) begin(s *sequence) {
 		return // every position's logits are wanted
 	}
 	s.extendKeys(s.total() - 1)
-	n := e.prefixes.Longest(s.keys[:(s.total()-1)/plan.BlockSize])
+	n := e.prefixes.Longest(s.usableKeys())
 	if n == nil {
 		return
 	}
@@ -164,7 +170,7 @@ func (e *Engine) awaits(s *sequence) bool {
 	if s.req.Logits || e.o.NoPrefixCache {
 		return false
 	}
-	usable := s.keys[:min(len(s.keys), (s.total()-1)/plan.BlockSize)]
+	usable := s.usableKeys()
 	have := len(usable)
 	for have > 0 && !e.prefixes.Has(usable[have-1]) {
 		have--

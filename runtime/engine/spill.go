@@ -92,7 +92,7 @@ func (e *Engine) restores(s *sequence) bool {
 	if e.spill == nil || s.req.Logits || s.unrestored {
 		return false
 	}
-	usable := s.keys[:min(len(s.keys), (s.total()-1)/plan.BlockSize)]
+	usable := s.usableKeys()
 	have := len(usable)
 	for have > 0 && !e.prefixes.Has(usable[have-1]) && !e.spill.Has(usable[have-1]) {
 		have--
