@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +17,7 @@ func openFolder(path string) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &files{path: path, source: dir, sha256: func(ctx context.Context) (string, error) { return weights.SHA256(ctx, path) }}
+	f := &files{path: path, source: dir}
 	if f.model, err = model.FromConfig(dir.Config, dir); err == nil {
 		f.tokenizer, err = tokenizer.FromJSON(dir.Tokenizer, dir.TokenizerConfig, dir.GenerationConfig)
 	}

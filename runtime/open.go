@@ -97,7 +97,20 @@ type files struct {
 	model     *model.Model
 	tokenizer *tokenizer.Tokenizer
 	template  string // Jinja source; may be empty
-	sha256    func(context.Context) (string, error)
+	sum       string // SHA-256 of the weights, once sha256 was asked
+}
+
+// sha256 returns the hash of the weights. They are read for it once: gigabytes, of
+// some models.
+func (f *files) sha256(ctx context.Context) (string, error) {
+	if f.sum == "" {
+		sum, err := weights.SHA256(ctx, f.path)
+		if err != nil {
+			return "", fmt.Errorf("hashing the weights: %w", err)
+		}
+		f.sum = sum
+	}
+	return f.sum, nil
 }
 
 // openFiles opens a GGUF file or a Hugging Face folder.
@@ -113,7 +126,7 @@ func openFiles(path string) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &files{path: path, source: g, sha256: func(ctx context.Context) (string, error) { return weights.SHA256(ctx, path) }}
+	f := &files{path: path, source: g}
 	if f.model, err = model.FromGGUF(g.Metadata(), g); err == nil {
 		f.tokenizer, err = tokenizer.FromGGUF(g.Metadata())
 	}
@@ -236,7 +249,7 @@ func (e *Engine) loadPlans(ctx context.Context, o Options) error {
 	}
 	if len(known) > 0 { // for such dimensions; hashing tells for which weights
 		if shape.WeightsSHA256, err = e.files.sha256(ctx); err != nil {
-			return fmt.Errorf("hashing the weights: %w", err)
+			return err
 		}
 		if known, err = store.List(ctx, shape); err != nil {
 			return err

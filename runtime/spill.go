@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/moaserve/moaserve/runtime/kv/spill"
 )
@@ -20,7 +19,7 @@ func (e *Engine) openSpill(ctx context.Context, o Options) (func(format string, 
 	}
 	sum, err := e.files.sha256(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("hashing the weights: %w", err)
+		return nil, err
 	}
 	size := o.KVDirBytes
 	if size == 0 {
