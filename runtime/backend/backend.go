@@ -7,6 +7,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/moaserve/moaserve/runtime/model"
 	"github.com/moaserve/moaserve/runtime/plan"
@@ -91,6 +92,26 @@ type Device interface {
 	Close() error
 }
 
+// Ahead is what a Device may implement so that the host prepares a step while the
+// device computes the one before. Only the engine's goroutine calls it. At most two
+// steps are under way; Step must not be called while one is.
+type Ahead interface {
+	Device
+	// Begin starts a step and does not wait for it. The batch belongs to the device
+	// until End has answered it.
+	//
+	// It reports whether the step's choices stay on the device. Then, before End has
+	// answered, one more step may begin, and its Tokens may name them by [ChoiceOf].
+	// Otherwise End must come first. An error means that the step did not begin.
+	Begin(b *Batch) (onDevice bool, err error)
+	// End waits for the oldest step under way and answers it, as Step does.
+	End() (*Result, error)
+}
+
+// ChoiceOf stands in Batch.Tokens for the token that row r of the step before
+// chooses, while that one is under way.
+func ChoiceOf(r int) int32 { return int32(-1 - r) }
+
 // Pool is the KV memory of a Device: pages 0 to Pages()-1.
 type Pool interface {
 	Pages() int
@@ -115,7 +136,8 @@ type PageIO interface {
 
 // Batch is one step's work: a ragged list of sequences, laid out flat.
 type Batch struct {
-	// Tokens holds the new tokens of all sequences, one after the other.
+	// Tokens holds the new tokens of all sequences, one after the other. See
+	// [ChoiceOf] for those that are not known yet.
 	Tokens []int32
 	Seqs   []Seq
 	// Deltas are the page-table entries that changed since the previous Step, in
@@ -159,9 +181,11 @@ type Row struct {
 	KeepLogits bool
 }
 
-// Result answers a batch. Both slices are parallel to Batch.Rows; Logits[i] is
+// Result answers a batch. The slices are parallel to Batch.Rows; Logits[i] is
 // nil unless Rows[i].KeepLogits.
 type Result struct {
 	Choices []sample.Choice
 	Logits  [][]float32
+	// Busy is how long the device worked at the step, where it can tell.
+	Busy time.Duration
 }

@@ -20,7 +20,7 @@ import (
 // Submit reaches it over a channel; a cancelled context is seen between two
 // steps. Idle, it sleeps.
 type Engine struct {
-	dev   backend.Device
+	dev   pipeline
 	pool  backend.Pool
 	model model.Config
 	o     Options
@@ -48,8 +48,12 @@ type Engine struct {
 	sessions  *sessions    // its table may be read by others
 	spill     *spill.Store // nil when prefixes are not kept on disk
 	restoring bool         // one is being read
-	step      step
-	failures  int // steps that failed in a row
+	steps     [2]step      // in turn: one is built while the other computes
+	flight    *step        // begun and not answered; nil for none
+	answered  time.Time    // when the latest step was
+	idle      bool         // there was nothing to do
+	turn      bool         // alternates: see schedulePrefills
+	failures  int          // steps that failed in a row
 	count     Stats
 }
 
@@ -69,7 +73,7 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 		return nil, errors.Join(err, pool.Close())
 	}
 	e := &Engine{
-		dev: dev, pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o), sessions: newSessions(o),
+		dev: inTurn(dev), pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o), sessions: newSessions(o),
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), questions: make(chan func()),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}
@@ -179,6 +183,7 @@ func (e *Engine) run() {
 		e.compute()
 		e.publish()
 	}
+	e.settle()
 	e.receive()
 	for _, s := range e.queue.remove(func(*sequence) bool { return true }) {
 		e.finish(s, ReasonError, ErrClosed)
@@ -198,7 +203,7 @@ func (e *Engine) proceed() bool {
 		return false
 	default:
 	}
-	if !e.step.idle {
+	if !e.idle {
 		return true
 	}
 	if e.gate.isClosed() && len(e.gate.inbox) == 0 && len(e.running) == 0 && e.queue.len() == 0 {
@@ -265,7 +270,7 @@ func (e *Engine) finish(s *sequence, reason Reason, err error) {
 	e.count.Finished++
 	e.o.Observer.ObserveFinish(RequestReport{
 		Tenant: s.req.Tenant, Reason: reason, PromptTokens: len(s.req.Prompt), CachedTokens: s.cached,
-		GeneratedTokens: len(s.generated), MaxTokens: s.req.MaxTokens, Preemptions: s.preempted, Timings: t,
+		GeneratedTokens: s.delivered(), MaxTokens: s.req.MaxTokens, Preemptions: s.preempted, Timings: t,
 	})
 	// The event comes last: who has seen it finds the pages free.
 	e.publish()

@@ -78,6 +78,8 @@ type Stats struct {
 	Finished      uint64 // requests that ended, for whatever reason
 	Refused       uint64 // requests that Submit refused because the queue was full
 	StepTokens    int    // tokens of the latest step
+	// Busy is the time that the device worked at the steps, where it can tell.
+	Busy time.Duration
 
 	Sessions        int // sessions that are remembered
 	Prefixes        int // prefixes that are kept

@@ -82,6 +82,12 @@ func (e *Engine) reserve(s *sequence, to int) bool {
 			e.recommit(s, need)
 			return true
 		}
+		if e.settle() { // it may have given pages back, and ended s
+			if s.slot == noSlot {
+				return false
+			}
+			continue
+		}
 		victim := s // it is growing, or its pages had been reserved
 		for _, other := range e.running {
 			if other.growing && other.arrival > victim.arrival {
@@ -99,14 +105,15 @@ func (e *Engine) reserve(s *sequence, to int) bool {
 // the end of their chunk.
 //
 // Decoding sequences come first, one token each: they are what a reader sees
-// stutter. The rest of the budget goes to prefills.
+// stutter. The rest of the budget goes to prefills. A sequence whose last token the
+// step under way chooses takes no part any more.
 func (e *Engine) schedule() []*sequence {
 	for _, s := range e.running {
 		s.planned = s.kv.Len()
 	}
 	decodes := 0
 	for _, s := range slices.Clone(e.running) { // oldest first; reserve may preempt younger ones
-		if s.slot != noSlot && s.decoding() && e.reserve(s, s.total()) {
+		if s.slot != noSlot && s.decoding() && s.total() < s.limit && e.reserve(s, s.total()) {
 			s.planned = s.total()
 			decodes++
 		}
@@ -149,7 +156,7 @@ func (e *Engine) schedulePrefills(budget int) {
 	whole := budget >= 2*plan.BlockSize
 	if !whole {
 		share = budget
-		if e.step.turn = !e.step.turn; e.step.turn {
+		if e.turn = !e.turn; e.turn {
 			first = prefills[0]
 		}
 	}

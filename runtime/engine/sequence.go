@@ -27,7 +27,9 @@ type sequence struct {
 	// only and take more as they go; when there are none, they are preempted.
 	growing bool
 
-	sampler   *sample.Sampler
+	sampler *sample.Sampler
+	// generated are the tokens so far. The last is backend.ChoiceOf a row while the
+	// step that chooses it is under way.
 	generated []int32
 
 	kv        *kv.Sequence
@@ -59,6 +61,24 @@ func (s *sequence) total() int { return len(s.req.Prompt) + len(s.generated) }
 // decoding reports whether only the last generated token has to be computed.
 func (s *sequence) decoding() bool {
 	return len(s.generated) > 0 && s.kv.Len() == s.total()-1
+}
+
+// takes enters a token that a step chose, in the place of its name if it has one.
+func (s *sequence) takes(id int32) {
+	if n := len(s.generated); n > 0 && s.generated[n-1] < 0 {
+		s.generated[n-1] = id
+		return
+	}
+	s.generated = append(s.generated, id)
+}
+
+// delivered returns the number of generated tokens that the stream got.
+func (s *sequence) delivered() int {
+	n := len(s.generated)
+	if n > 0 && s.generated[n-1] < 0 {
+		n--
+	}
+	return n
 }
 
 // remaining returns the tokens that are left to compute before the next one is

@@ -189,6 +189,7 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 		}
 		var submitted sync.WaitGroup
 		restart := rapid.Bool().Draw(t, "restart")
+		ahead := rapid.Bool().Draw(t, "ahead")
 		start := func() *engine.Engine {
 			fake := backendtest.NewFake(layers, kvHeads, vocab, backend.Options{MaxBatchTokens: o.StepTokens, MaxSequences: o.MaxSequences})
 			fake.Before = func(*backend.Batch) error {
@@ -202,7 +203,11 @@ func TestInterleavedRequestsAnswerAsIfAlone(t *testing.T) {
 					t.Errorf("Step: %v", err)
 				}
 			}
-			e, err := engine.New(fake, fakeModel(), o)
+			var dev backend.Device = fake
+			if ahead {
+				dev = backendtest.NewFakeAhead(fake)
+			}
+			e, err := engine.New(dev, fakeModel(), o)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -135,7 +135,9 @@ func (e *Engine) sweepSessions() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, key := range t.ended {
-		e.prefixes.Unpin(key)
+		if e.prefixes.Unpin(key) > 0 {
+			continue // another session's, too
+		}
 		e.prefixes.Remove(key)
 		if e.spill != nil {
 			e.spill.Remove(key)

@@ -116,3 +116,17 @@ func TestTenantsSharePrefixesWhenTold(t *testing.T) {
 		t.Errorf("%d tokens of another tenant's text were cached, want 256", cached)
 	}
 }
+
+func TestEndedSessionLeavesWhatAnotherKeeps(t *testing.T) {
+	e := free(t, engine.Options{Pages: 1000})
+	for _, id := range []string{"s", "t"} {
+		ask(t, e, engine.Request{Prompt: prompt(100, 1), Session: id})
+	}
+	e.EndSession("", "s")
+	if _, cached := ask(t, e, engine.Request{Prompt: prompt(100, 1), Session: "t"}); cached != 64 {
+		t.Errorf("%d tokens of the other session's text were cached, want 64", cached)
+	}
+	if s := e.Stats(); s.PinnedPrefixes != 1 {
+		t.Errorf("%+v", s)
+	}
+}

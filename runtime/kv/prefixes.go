@@ -111,16 +111,18 @@ func (p *Prefixes) Pin(key Key) *Snapshot {
 	return x.snapshot
 }
 
-// Unpin takes back one Pin. A prefix that was evicted meanwhile is none.
-func (p *Prefixes) Unpin(key Key) {
+// Unpin takes back one Pin and returns how many are left. A prefix that was evicted
+// meanwhile has none.
+func (p *Prefixes) Unpin(key Key) int {
 	x := p.byKey[key]
 	if x == nil || x.pins == 0 {
-		return
+		return 0
 	}
 	if x.pins--; x.pins == 0 {
 		p.pinned.Remove(x.element)
 		x.element = p.loose.PushFront(x)
 	}
+	return x.pins
 }
 
 // Remove forgets a prefix, if it is kept.

@@ -19,8 +19,7 @@ type Snapshot struct {
 }
 
 // Snapshot returns the prefix of the sequence that ends at the last block
-// boundary before or at Len. It must be called between Advance and Extend. The
-// caller releases it.
+// boundary before or at Len. The caller releases it.
 func (s *Sequence) Snapshot() *Snapshot {
 	blocks := s.computed / plan.BlockSize
 	n := &Snapshot{pool: s.pool, layout: s.layout, tokens: blocks * plan.BlockSize, heads: make([]head, len(s.heads))}

@@ -54,6 +54,7 @@ type Fake struct {
 	// After is called with what Step is about to return.
 	After func(*backend.Batch, *backend.Result, error)
 
+	flush  func() // computes the steps under way, before pages are copied; may be nil
 	pool   *fakePool
 	tables []map[tableKey]int32 // by slot
 	pages  []fakePage

@@ -23,6 +23,9 @@ func (p *fakePool) ReadPage(page int32, dst []byte) error {
 	if err := p.check(page, dst); err != nil {
 		return err
 	}
+	if p.fake.flush != nil {
+		p.fake.flush()
+	}
 	x := &p.fake.pages[page]
 	dst = dst[:0]
 	for _, v := range []int32{x.head, x.block, int32(x.filled)} {
@@ -38,6 +41,9 @@ func (p *fakePool) ReadPage(page int32, dst []byte) error {
 func (p *fakePool) WritePage(page int32, src []byte) error {
 	if err := p.check(page, src); err != nil {
 		return err
+	}
+	if p.fake.flush != nil {
+		p.fake.flush()
 	}
 	number := func(i int) int32 { return int32(binary.LittleEndian.Uint32(src[4*i:])) }
 	x := &p.fake.pages[page]

@@ -1,0 +1,161 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/backend/backendtest"
+	"github.com/moaserve/moaserve/runtime/engine"
+	"github.com/moaserve/moaserve/runtime/plan"
+	"github.com/moaserve/moaserve/runtime/sample"
+)
+
+// pipelined is a device that works ahead and writes down what it is asked.
+type pipelined struct {
+	*backendtest.FakeAhead
+	mu     sync.Mutex
+	calls  []rune              // 'B' for Begin, 'E' for End
+	before func(call int)      // called before each End; may be nil
+	fail   func(end int) error // the error of an End; may be nil
+	ends   int
+}
+
+var _ backend.Ahead = (*pipelined)(nil)
+
+func (w *pipelined) Begin(b *backend.Batch) (bool, error) {
+	w.mu.Lock()
+	w.calls = append(w.calls, 'B')
+	w.mu.Unlock()
+	return w.FakeAhead.Begin(b)
+}
+
+func (w *pipelined) End() (*backend.Result, error) {
+	w.mu.Lock()
+	w.calls = append(w.calls, 'E')
+	w.ends++
+	end := w.ends
+	w.mu.Unlock()
+	if w.before != nil {
+		w.before(end)
+	}
+	r, err := w.FakeAhead.End()
+	if err == nil && w.fail != nil {
+		err = w.fail(end)
+	}
+	return r, err
+}
+
+// newAhead starts an engine on such a device. It does nothing before the first
+// request is submitted.
+func newAhead(t *testing.T, o engine.Options) (*engine.Engine, *pipelined) {
+	t.Helper()
+	o.MaxSequences = 4
+	fake := backendtest.NewFake(layers, kvHeads, vocab, backend.Options{MaxBatchTokens: 512, MaxSequences: o.MaxSequences})
+	w := &pipelined{FakeAhead: backendtest.NewFakeAhead(fake)}
+	e, err := engine.New(w, fakeModel(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return e, w
+}
+
+func TestNextDecodeBeginsBeforeTheAnswerOfTheOneBefore(t *testing.T) {
+	e, w := newAhead(t, engine.Options{Pages: 1000})
+	ask(t, e, engine.Request{Prompt: prompt(100, 1)})
+	// One step of prefill; the 7 tokens after it each begin while the one before is
+	// under way, and nothing begins behind the last.
+	if got, want := string(w.calls), "BE"+"BBEBEBEBEBEBEE"; got != want {
+		t.Errorf("the device was asked %s, want %s", got, want)
+	}
+}
+
+func TestSamplingIsTheSameAhead(t *testing.T) {
+	e, _ := newAhead(t, engine.Options{Pages: 1000})
+	ask(t, e, engine.Request{Prompt: prompt(100, 1), Sampling: sample.Params{Temperature: 1, Seed: 5, RepetitionPenalty: 1.2}})
+}
+
+func TestStopTokenEndsAStreamWhoseNextStepIsUnderWay(t *testing.T) {
+	e, _ := newAhead(t, engine.Options{Pages: 1000})
+	req := engine.Request{Prompt: prompt(126, 3), Plan: mixed(plan.SpanPosition)}
+	long := answer(req, 200, 8)
+	at := slices.IndexFunc(long, func(id int32) bool { return slices.Index(long, id) >= 2 })
+	req.Stop = long[at : at+1]
+	got, _ := ask(t, e, req)
+	if !slices.Equal(got, long[:at+1]) {
+		t.Errorf("generated %v, want %v", got, long[:at+1])
+	}
+	if s := e.Stats(); s.UsedPages != 0 || s.Running != 0 {
+		t.Errorf("after the end: %+v", s)
+	}
+	// What was kept of it is right: its next turn says so.
+	ask(t, e, engine.Request{Prompt: slices.Concat(req.Prompt, got, prompt(40, 9))})
+}
+
+func TestCancelWhileAStepIsUnderWayFreesThePages(t *testing.T) {
+	e, w := newAhead(t, engine.Options{Pages: 1000})
+	ctx, cancel := context.WithCancel(t.Context())
+	w.before = func(end int) {
+		if end == 5 {
+			cancel()
+		}
+	}
+	s, err := e.Submit(ctx, engine.Request{Prompt: prompt(60, 1), Plan: mixed(plan.SpanPosition)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := drain(s)
+	if got.last.Reason != engine.ReasonCancelled || len(got.tokens) != 5 {
+		t.Errorf("it ended with %+v after %d tokens, want 5: those of the steps that had ended", got.last, len(got.tokens))
+	}
+	if s := e.Stats(); s.UsedPages != 0 || s.Running != 0 {
+		t.Errorf("after the end: %+v", s)
+	}
+	ask(t, e, engine.Request{Prompt: prompt(60, 1)})
+}
+
+func TestFailedStepLeavesNoPrefixOfAStreamCancelledMeanwhile(t *testing.T) {
+	broken := errors.New("out of order")
+	e, w := newAhead(t, engine.Options{Pages: 1000})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	// The fifth step computes the last token of block 0 (position 63).
+	w.before = func(end int) {
+		if end == 4 {
+			cancel() // seen while the fifth is under way
+		}
+	}
+	w.fail = func(end int) error {
+		if end == 5 {
+			return broken
+		}
+		return nil
+	}
+	s, err := e.Submit(ctx, engine.Request{Prompt: prompt(60, 1), Plan: plan.NewDense(shape)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := drain(s); got.last.Reason != engine.ReasonCancelled {
+		t.Errorf("it ended with %+v", got.last)
+	}
+	for e.Stats().FailedSteps == 0 { // the step's answer comes right after
+		if _, cached := ask(t, e, engine.Request{Prompt: prompt(10, 2)}); cached != 0 {
+			t.Errorf("%d tokens cached", cached)
+		}
+	}
+	if n := e.Stats().FailedSteps; n != 1 {
+		t.Fatalf("%d steps failed, want one", n)
+	}
+	text := slices.Concat(prompt(60, 1), answer(engine.Request{Prompt: prompt(60, 1), Plan: plan.NewDense(shape)}, 70, 4), prompt(20, 3))
+	if _, cached := ask(t, e, engine.Request{Prompt: text, Plan: plan.NewDense(shape)}); cached != 0 {
+		t.Errorf("%d tokens were kept of a step that failed", cached)
+	}
+}

@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/sample"
+)
+
+// sickAfter is the number of failed steps in a row after which the device counts
+// as broken: one can be a single request's doing, three of different batches
+// cannot.
+const sickAfter = 3
+
+// answer takes the outcome of a step: its results, or the error for which there are
+// none.
+func (e *Engine) answer(st *step, r *backend.Result, err error) {
+	now, began := time.Now(), st.began
+	if e.answered.After(began) { // until then the device had another to compute
+		began = e.answered
+	}
+	e.answered = now
+	st.report.Duration, st.report.Err = now.Sub(began), err
+	e.count.Steps++
+	if err != nil {
+		e.count.FailedSteps++
+		e.fail(st, err)
+	} else {
+		e.count.StepTokens = len(st.batch.Tokens)
+		e.count.PrefillTokens += uint64(st.report.PrefillTokens)
+		e.count.DecodeTokens += uint64(st.report.DecodeTokens)
+		e.count.Busy += r.Busy
+		e.gate.observe(st.report.PrefillTokens, st.report.Duration)
+		e.pace.observe(st.report.DecodeTokens, st.report.PrefillTokens, st.report.Duration)
+		e.deliver(st, r)
+	}
+	e.o.Observer.ObserveStep(st.report)
+}
+
+// fail ends the sequences of a step that failed. Those that were not part of it
+// run on.
+func (e *Engine) fail(st *step, err error) {
+	e.failures++
+	e.o.Logger.Error("step failed", "error", err, "sequences", len(st.seqs), "in a row", e.failures)
+	if e.failures >= sickAfter {
+		e.sick.Store(&err)
+	}
+	for _, s := range st.seqs {
+		if s.slot != noSlot {
+			e.finish(s, ReasonError, err)
+		} else if st.ahead && len(s.keys) > 0 {
+			// It ended while the step was under way, and what was kept of it may hold what
+			// the step should have computed.
+			e.prefixes.Remove(s.keys[len(s.keys)-1])
+		}
+	}
+}
+
+// deliver hands the rows of a step to their sequences. Those that ended since it
+// began get nothing.
+func (e *Engine) deliver(st *step, r *backend.Result) {
+	e.failures = 0
+	e.sick.Store(nil)
+	row := 0
+	for _, s := range st.seqs {
+		first := row
+		for row < len(st.owners) && st.owners[row] == s {
+			row++
+		}
+		if s.slot == noSlot {
+			continue
+		}
+		prefilled := !st.ahead && !s.decoding()
+		if !st.ahead {
+			s.kv.Advance()
+		}
+		if prefilled && e.atStop(s) {
+			if key, kept := e.keep(s); kept && e.outlasts(s) {
+				e.prefixes.Last(key)
+			}
+		}
+		var logits [][]float32
+		var choice *sample.Choice
+		for i := first; i < row; i++ {
+			if st.batch.Rows[i].KeepLogits {
+				logits = append(logits, slices.Clone(r.Logits[i]))
+			} else {
+				choice = &r.Choices[i]
+			}
+		}
+		e.progress(s, logits)
+		if choice != nil {
+			e.token(s, *choice)
+			if prefilled && s.slot != noSlot {
+				// The prefill's peak is over: others may have what it held back.
+				need := max(s.kv.Pages(), s.reservation(e.o.chunkTokens(), e.pages.Pages()))
+				e.recommit(s, min(s.commit, need))
+			}
+		}
+	}
+}
+
+// progress reports what a chunk of the prompt added. A sequence that is computed
+// again after a preemption adds nothing until it is past where it was.
+func (e *Engine) progress(s *sequence, logits [][]float32) {
+	processed := min(s.kv.Len(), len(s.req.Prompt))
+	if processed <= s.processed {
+		return
+	}
+	s.processed = processed
+	s.logitsSent += len(logits)
+	if s.req.Progress || len(logits) > 0 {
+		s.stream.push(Event{Kind: KindProgress, Processed: processed, Logits: logits})
+	}
+}
+
+// token takes a sampled token and ends the sequence when it was the last.
+func (e *Engine) token(s *sequence, c sample.Choice) {
+	now := time.Now()
+	if s.firstToken.IsZero() {
+		s.firstToken = now
+		e.o.Observer.ObserveFirstToken(now.Sub(s.submitted))
+	} else {
+		e.o.Observer.ObserveNextToken(now.Sub(s.lastToken))
+	}
+	s.lastToken = now
+	s.takes(c.ID)
+	stopped := slices.Contains(s.req.Stop, c.ID)
+	s.stream.push(Event{Kind: KindToken, Choice: c, Stopped: stopped})
+	switch {
+	case stopped:
+		e.finish(s, ReasonStop, nil)
+	case s.total() >= s.limit:
+		e.finish(s, ReasonLength, nil)
+	}
+}
