@@ -188,11 +188,13 @@ func (a *PrefillAttention) Kernel() string { return withStored("prefill_attentio
 // Shape implements [Args].
 func (a *PrefillAttention) Shape(d Device) Shape { return prefillShape(d, int(a.HeadDim)) }
 
-// Embed gathers the embeddings of the tokens.
+// Embed gathers the embeddings of the tokens. A token below zero, -1-r, stands for
+// what row r of the step before chose.
 type Embed struct {
-	Tokens Ptr // int32 [Rows]
-	Table  Ptr // bfloat16 [Vocab][Hidden]
-	X      Ptr // out: float32 [Rows][Hidden]
+	Tokens  Ptr // int32 [Rows]
+	Choices Ptr // int32, of the step before
+	Table   Ptr // bfloat16 [Vocab][Hidden]
+	X       Ptr // out: float32 [Rows][Hidden]
 
 	Rows   int64
 	Hidden int64 // a multiple of 8

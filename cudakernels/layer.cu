@@ -1,12 +1,13 @@
 // The element-wise kernels of a layer. The residual stream is float32.
 #include "plan.cuh"
 
-extern "C" __global__ void embed(const int* tokens, const bf16* table, float* x, int64_t rows, int64_t hidden, int64_t vocab) {
+extern "C" __global__ void embed(const int* tokens, const int* choices, const bf16* table, float* x, int64_t rows, int64_t hidden, int64_t vocab) {
   launchDependents();
   waitForPrevious();
   const int64_t r = blockIdx.x;
   if (r >= rows) return;
   int token = tokens[r];
+  if (token < 0) token = choices[-1 - token];
   if (token < 0 || token >= vocab) token = 0;
   const uint4* src = (const uint4*)(table + token * hidden);
   float4* dst = (float4*)(x + r * hidden);

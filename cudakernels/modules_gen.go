@@ -26,8 +26,8 @@ var modules = []Module{
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
 	}},
-	{Name: "layer", SHA256: "08b82e1938f9421e413dc0d625c918354e22c7067c89223d03ef54cd44e1f355", Image: layerImage, Kernels: []Kernel{
-		{Name: "embed", Params: 6},
+	{Name: "layer", SHA256: "5e298ca7cb73cd89e6bfc3c00f188ae2258eb565b70b0d36002426f2d66993de", Image: layerImage, Kernels: []Kernel{
+		{Name: "embed", Params: 7},
 		{Name: "rmsnorm", Params: 8},
 		{Name: "rope_append", Params: 21},
 		{Name: "silu_mul", Params: 4},

@@ -7,13 +7,14 @@ static bool near(double got, double want, double size) { return fabs(got - want)
 
 static void checkEmbed() {
   const int rows = 5, hidden = 576, vocab = 100;
-  std::vector<int> tokens{3, 99, 0, 3, 200};
+  std::vector<int> tokens{3, 99, 0, -2, 200}, choices{8, 3};
   std::vector<bf16> table((size_t)vocab * hidden);
   for (size_t i = 0; i < table.size(); ++i) table[i] = toBf16(gauss(i));
-  Buffer<int> t(tokens);
+  Buffer<int> t(tokens), c(choices);
   Buffer<bf16> d(table);
   Buffer<float> x((size_t)rows * hidden);
-  launch(embed, rows, 128, 0, 0, false, t.p, d.p, x.p, rows, hidden, vocab);
+  launch(embed, rows, 128, 0, 0, false, t.p, c.p, d.p, x.p, rows, hidden, vocab);
+  tokens[3] = choices[1];
   const auto got = x.get();
   bool ok = true;
   for (int r = 0; r < rows; ++r)

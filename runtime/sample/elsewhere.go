@@ -8,8 +8,9 @@ func (s *Sampler) Unadjusted() bool {
 	return len(s.bias) == 0 && s.tokens.index == nil && (s.n >= s.params.MinTokens || len(s.params.Stop) == 0)
 }
 
-// Uniform returns the number in [0, 1) that decides the next draw.
-func (s *Sampler) Uniform() float64 { return uniform(s.params.Seed, uint64(s.n)) }
+// Uniform returns the number in [0, 1) that decides a draw: the next one, or the one
+// so many tokens ahead.
+func (s *Sampler) Uniform(ahead int) float64 { return uniform(s.params.Seed, uint64(s.n+ahead)) }
 
 // Accept takes a token that was sampled elsewhere: it counts as one that Sample
 // picked.

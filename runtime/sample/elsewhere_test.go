@@ -17,7 +17,7 @@ func TestAcceptedTokensCountLikeSampledOnes(t *testing.T) {
 		} else if got := told.Sample(slices.Clone(logits), nil).ID; got != want {
 			t.Fatalf("token %d is %d, want %d", i, got, want)
 		}
-		if told.Uniform() != picks.Uniform() {
+		if told.Uniform(0) != picks.Uniform(0) {
 			t.Fatalf("after %d tokens the random streams are apart", i+1)
 		}
 	}
@@ -27,7 +27,7 @@ func TestUniformDecidesTheDraw(t *testing.T) {
 	s := New(Params{Temperature: 1, Seed: 9}, nil)
 	for range 50 {
 		want := int32(1)
-		if s.Uniform() < 0.5 { // two tokens of equal weight
+		if s.Uniform(0) < 0.5 { // two tokens of equal weight
 			want = 0
 		}
 		if got := s.Sample([]float32{2, 2}, nil).ID; got != want {

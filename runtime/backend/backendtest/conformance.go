@@ -125,7 +125,7 @@ func newSuite(b backend.Backend, o Options) *suite {
 func (s *suite) cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		s.referenceCases(), s.invarianceCases(), s.pageCases(), s.pageIOCases(), s.answerCases(), s.lifecycleCases(),
+		s.referenceCases(), s.invarianceCases(), s.pageCases(), s.pageIOCases(), s.answerCases(), s.aheadCases(), s.lifecycleCases(),
 	} {
 		all = append(all, part...)
 	}

@@ -32,28 +32,11 @@ type Device struct {
 	workers *workers.Pool
 	kv      attention.Config
 	pool    *pool
-	tables  []table // by slot
+	tables  backend.PageTables
 	pass    pass
 }
 
 var _ backend.Device = (*Device)(nil)
-
-// table is the page table of one slot: the page of block b of head h is
-// heads[h][b]. Entries of blocks that are not visible are stale.
-type table struct{ heads [][]int32 }
-
-// enter records a page.
-func (t *table) enter(head, block, page int32, heads int) {
-	if t.heads == nil {
-		t.heads = make([][]int32, heads)
-	}
-	row := t.heads[head]
-	for int(block) >= len(row) {
-		row = append(row, -1)
-	}
-	row[block] = page
-	t.heads[head] = row
-}
 
 // pool is the KV memory and the attention over it. It implements backend.Pool.
 type pool struct {

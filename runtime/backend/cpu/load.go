@@ -88,7 +88,7 @@ func (l *loader) load(ctx context.Context) (*Device, error) {
 		return nil, fmt.Errorf("cpu: %w", err)
 	}
 	d.workers = workers.New(o.Threads)
-	d.tables = make([]table, o.MaxSequences)
+	d.tables = backend.NewPageTables(o.MaxSequences, d.cfg.Layers*d.cfg.KVHeads)
 	d.pass.init(d)
 	return d, nil
 }

@@ -112,7 +112,7 @@ func (p *pass) begin(b *backend.Batch) error {
 			Rows: s.Len, Start: s.Start, Layout: s.Layout,
 		}
 		deepest = max(deepest, s.Start+s.Len)
-		if err := p.checkTable(i, s); err != nil {
+		if err := p.d.tables.Check(i, s); err != nil {
 			return err
 		}
 	}
@@ -129,26 +129,6 @@ func (p *pass) begin(b *backend.Batch) error {
 	return nil
 }
 
-// checkTable refuses a sequence with a visible block that was never entered.
-func (p *pass) checkTable(i int, s backend.Seq) error {
-	heads := p.d.tables[s.Slot].heads
-	if len(heads) == 0 || s.Layout.Heads() != len(heads) {
-		return fmt.Errorf("sequence %d: its layout has %d heads and its page table %d", i, s.Layout.Heads(), len(heads))
-	}
-	first, last := s.Start/plan.BlockSize, (s.Start+s.Len-1)/plan.BlockSize
-	for h, row := range heads {
-		if last >= len(row) || row[0] < 0 {
-			return fmt.Errorf("sequence %d: head %d has no page for block 0 or %d", i, h, last)
-		}
-		for _, page := range row[s.Layout.Start(h, first) : last+1] {
-			if page < 0 {
-				return fmt.Errorf("sequence %d: head %d lacks a page of its visible blocks %d to %d", i, h, s.Layout.Start(h, first), last)
-			}
-		}
-	}
-	return nil
-}
-
 // attend computes the attention half of a layer; its output is left pending.
 func (p *pass) attend(i int) {
 	y := &p.d.layers[i]
@@ -158,7 +138,7 @@ func (p *pass) attend(i int) {
 	for j, s := range p.seqs {
 		first := i * c.KVHeads
 		p.queries[j].FirstHead = first
-		p.queries[j].Pages = p.d.tables[s.Slot].heads[first : first+c.KVHeads]
+		p.queries[j].Pages = p.d.tables.Heads(s.Slot)[first : first+c.KVHeads]
 	}
 	p.multiply(&p.hidden,
 		product{y.q, p.q, c.Heads * c.HeadDim},

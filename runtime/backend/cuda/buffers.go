@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/moaserve/moaserve/cudakernels"
+	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
@@ -61,6 +62,8 @@ func (d *Device) makeBuffers() error {
 	b.decodeWorkspaceSize = int64(cudakernels.DecodeWorkspaceBytes(d.shapes, c.Group(), c.HeadDim))
 	b.prefillWorkspaceSize = int64(cudakernels.PrefillWorkspaceBytes(maxItems))
 	stored, heads := cudakernels.StoredHeadDim(c.HeadDim), c.Layers*c.KVHeads
+	choices := 0
+	section[int32](&choices, b.logitRows) // log-probabilities follow tokens as in output
 
 	for _, a := range []alloc{
 		{&b.table, cudakernels.TableBytes(o.MaxSequences, heads, b.maxBlocks)},
@@ -81,8 +84,7 @@ func (d *Device) makeBuffers() error {
 		{&b.decodeWorkspace[2], int(b.decodeWorkspaceSize)},
 		{&b.prefillWorkspace, int(b.prefillWorkspaceSize)},
 		{&b.logits, 4 * b.logitRows * c.Vocab},
-		{&b.ids, 4 * b.logitRows},
-		{&b.logprobs, 4 * b.logitRows},
+		{&b.ids, choices + 4*b.logitRows},
 	} {
 		p, err := d.arena.Alloc(int64(a.bytes))
 		if err != nil {
@@ -100,14 +102,17 @@ func (d *Device) makeBuffers() error {
 	if err := d.uploadAngles(); err != nil {
 		return err
 	}
-	var err error
-	if d.input, err = d.newInput(); err != nil {
+	b.logprobs = b.ids + cudakernels.Ptr(choices)
+	if err := d.inputs.layOut(d); err != nil {
 		return err
 	}
-	if d.output, err = d.newOutput(); err != nil {
-		return err
+	for i := range d.flights {
+		var err error
+		if d.flights[i], err = d.newFlight(); err != nil {
+			return err
+		}
 	}
-	d.tables = newTables(o.MaxSequences, heads)
+	d.tables = backend.NewPageTables(o.MaxSequences, heads)
 	return d.rules.init(d, heads)
 }
 

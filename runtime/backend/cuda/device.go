@@ -30,20 +30,22 @@ type Device struct {
 	arena    *cudadrv.Arena // weights and buffers
 	weights  deviceWeights
 	buffers  buffers
-	input    *input
-	output   *output
-	tables   tables
+	inputs   inputLayout
+	flights  [2]*flight
+	tables   backend.PageTables
 	rules    ruleStore
 	products products
 	graphs   map[shape]*graph
 
 	pool  *pool
-	order order // of the step in progress
-	lost  error // set once the device is beyond use
-	dirty bool  // a step failed half-way: workspaces must be reset
+	order order // of the step begun latest
+	// begun and ended count steps. Step n is flights[n%2].
+	begun, ended uint
+	lost         error // set once the device is beyond use
+	dirty        bool  // a step failed half-way: workspaces must be reset
 }
 
-var _ backend.Device = (*Device)(nil)
+var _ backend.Ahead = (*Device)(nil)
 
 // load makes everything that lives as long as the device.
 func (d *Device) load(ctx context.Context, m *model.Model, src weights.Source) error {
@@ -146,10 +148,11 @@ func (d *Device) Close() error {
 		errs = append(errs, d.pool.close())
 	}
 	errs = append(errs, d.dropGraphs(), d.products.close())
-	for _, p := range []*cudadrv.Pinned{d.input.memory(), d.output.memory(), d.rules.staging} {
-		if p != nil {
-			errs = append(errs, p.Free())
-		}
+	for _, f := range d.flights {
+		errs = append(errs, f.close())
+	}
+	if d.rules.staging != nil {
+		errs = append(errs, d.rules.staging.Free())
 	}
 	if d.arena != nil {
 		errs = append(errs, d.arena.Free())

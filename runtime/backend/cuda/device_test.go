@@ -258,7 +258,7 @@ func TestWhatWasNeverEnteredIsNotSeen(t *testing.T) {
 		"no block 0": func(e backend.TableDelta) bool { return e.Block != 0 },
 		"a hole":     func(e backend.TableDelta) bool { return e.Head != 1 || e.Block != 1 },
 	} {
-		s.dev.tables = newTables(4, s.layout.Heads())
+		s.dev.tables = backend.NewPageTables(4, s.layout.Heads())
 		s.deltas = nil
 		for _, e := range whole {
 			if keep(e) {

@@ -35,7 +35,6 @@ const maxGraphs = 256
 func (d *Device) run(s shape) error {
 	add := func() error {
 		p := pass{d: d, rows: s.rows, decodes: s.decodes, prefills: s.prefills}
-		p.do(d.input.upload(d))
 		p.forward()
 		if s.logits > 0 {
 			p.logits(s.logits, s.draw)

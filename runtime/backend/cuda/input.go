@@ -11,26 +11,15 @@ import (
 	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
 )
 
-// input is what a step copies to the device: pinned host memory and its image on
-// the device, laid out alike, at addresses that never change.
-type input struct {
-	pinned *cudadrv.Pinned
-	device cudakernels.Ptr
-
-	header  []cudakernels.Header // 1
-	seqs    []cudakernels.Seq    // MaxSequences
-	rows    []cudakernels.Row    // of the largest bucket
-	tokens  []int32
-	index   []int32                 // rows whose logits are wanted
-	samples []cudakernels.SampleRow // how their tokens are drawn
-	bytes   int                     // of all these
-
-	seqsAt, rowsAt, tokensAt, indexAt, samplesAt cudakernels.Ptr
-
+// inputLayout says where the parts of a step's input lie, in pinned host memory and,
+// alike, on the device, at addresses that never change.
+type inputLayout struct {
+	header, seqs, rows, tokens, index, samples int
+	bytes                                      int // of all these
 	// The deltas travel apart, in as many pieces as they need.
-	deltaHeader []cudakernels.Header // 1
-	deltas      []cudakernels.TableDelta
-	deltaOffset int
+	deltaHeader, deltas, size int
+
+	device cudakernels.Ptr
 }
 
 // deltaPiece is how many page-table entries are sent at a time: a step of a full
@@ -45,47 +34,60 @@ func section[T any](size *int, n int) (offset int) {
 	return offset
 }
 
-func (d *Device) newInput() (*input, error) {
+// layOut allocates the device's side of the input.
+func (l *inputLayout) layOut(d *Device) error {
 	b := &d.buffers
-	var size int
-	header := section[cudakernels.Header](&size, 1)
-	seqs := section[cudakernels.Seq](&size, d.opts.MaxSequences)
-	rows := section[cudakernels.Row](&size, b.rows)
-	tokens := section[int32](&size, b.rows)
-	index := section[int32](&size, b.logitRows)
-	samples := section[cudakernels.SampleRow](&size, b.logitRows)
-	in := &input{bytes: size}
-	in.deltaOffset = section[cudakernels.Header](&size, 1)
-	deltas := section[cudakernels.TableDelta](&size, deltaPiece)
+	l.header = section[cudakernels.Header](&l.size, 1)
+	l.seqs = section[cudakernels.Seq](&l.size, d.opts.MaxSequences)
+	l.rows = section[cudakernels.Row](&l.size, b.rows)
+	l.tokens = section[int32](&l.size, b.rows)
+	l.index = section[int32](&l.size, b.logitRows)
+	l.samples = section[cudakernels.SampleRow](&l.size, b.logitRows)
+	l.bytes = l.size
+	l.deltaHeader = section[cudakernels.Header](&l.size, 1)
+	l.deltas = section[cudakernels.TableDelta](&l.size, deltaPiece)
+	p, err := d.arena.Alloc(int64(l.size))
+	l.device = cudakernels.Ptr(p)
+	return err
+}
 
-	p, err := d.arena.Alloc(int64(size))
+// at returns the device's address of a part.
+func (l *inputLayout) at(offset int) cudakernels.Ptr { return l.device + cudakernels.Ptr(offset) }
+
+// input is the host's side of a step's input. The device reads it until the step is
+// done.
+type input struct {
+	*inputLayout
+	pinned *cudadrv.Pinned
+
+	header  []cudakernels.Header    // 1
+	seqs    []cudakernels.Seq       // MaxSequences
+	rows    []cudakernels.Row       // of the largest bucket
+	tokens  []int32                 // alike
+	index   []int32                 // rows whose logits are wanted
+	samples []cudakernels.SampleRow // how their tokens are drawn
+
+	deltaHeader []cudakernels.Header // 1
+	deltas      []cudakernels.TableDelta
+}
+
+func (d *Device) newInput() (*input, error) {
+	b, l := &d.buffers, &d.inputs
+	p, err := d.ctx.NewPinned(l.size)
 	if err != nil {
 		return nil, err
 	}
-	if in.pinned, err = d.ctx.NewPinned(size); err != nil {
-		return nil, err
-	}
-	in.device = cudakernels.Ptr(p)
-	in.header = cudadrv.PinnedSlice[cudakernels.Header](in.pinned, header, 1)
-	in.seqs = cudadrv.PinnedSlice[cudakernels.Seq](in.pinned, seqs, d.opts.MaxSequences)
-	in.rows = cudadrv.PinnedSlice[cudakernels.Row](in.pinned, rows, b.rows)
-	in.tokens = cudadrv.PinnedSlice[int32](in.pinned, tokens, b.rows)
-	in.index = cudadrv.PinnedSlice[int32](in.pinned, index, b.logitRows)
-	in.samples = cudadrv.PinnedSlice[cudakernels.SampleRow](in.pinned, samples, b.logitRows)
-	in.samplesAt = in.device + cudakernels.Ptr(samples)
-	in.deltaHeader = cudadrv.PinnedSlice[cudakernels.Header](in.pinned, in.deltaOffset, 1)
-	in.deltas = cudadrv.PinnedSlice[cudakernels.TableDelta](in.pinned, deltas, deltaPiece)
-	in.seqsAt, in.rowsAt = in.device+cudakernels.Ptr(seqs), in.device+cudakernels.Ptr(rows)
-	in.tokensAt, in.indexAt = in.device+cudakernels.Ptr(tokens), in.device+cudakernels.Ptr(index)
-	return in, nil
-}
-
-// memory returns the pinned memory; nil when the input was never made.
-func (in *input) memory() *cudadrv.Pinned {
-	if in == nil {
-		return nil
-	}
-	return in.pinned
+	return &input{
+		inputLayout: l, pinned: p,
+		header:      cudadrv.PinnedSlice[cudakernels.Header](p, l.header, 1),
+		seqs:        cudadrv.PinnedSlice[cudakernels.Seq](p, l.seqs, d.opts.MaxSequences),
+		rows:        cudadrv.PinnedSlice[cudakernels.Row](p, l.rows, b.rows),
+		tokens:      cudadrv.PinnedSlice[int32](p, l.tokens, b.rows),
+		index:       cudadrv.PinnedSlice[int32](p, l.index, b.logitRows),
+		samples:     cudadrv.PinnedSlice[cudakernels.SampleRow](p, l.samples, b.logitRows),
+		deltaHeader: cudadrv.PinnedSlice[cudakernels.Header](p, l.deltaHeader, 1),
+		deltas:      cudadrv.PinnedSlice[cudakernels.TableDelta](p, l.deltas, deltaPiece),
+	}, nil
 }
 
 // upload adds the copy of everything but the deltas to the stream.
@@ -93,9 +95,29 @@ func (in *input) upload(d *Device) error {
 	return d.stream.Upload(cudadrv.Ptr(in.device), in.pinned, 0, in.bytes)
 }
 
+// nameRows names the rows whose logits are computed next, and says how their tokens are
+// drawn. The bucket is filled up with row 0 and greedy choices.
+func (in *input) nameRows(o *order, b *backend.Batch, rows []backend.Row) {
+	clear(in.index)
+	clear(in.samples)
+	for i, r := range rows {
+		in.index[i] = o.row(r)
+		if !onDevice(r) {
+			continue
+		}
+		ahead := 0
+		if s := b.Seqs[r.Seq]; b.Tokens[s.Offset+r.Token] < 0 {
+			ahead = 1 // the sampler has not seen the token before this one
+		}
+		p := r.Sampler.Params()
+		in.samples[i] = cudakernels.SampleRow{
+			Uniform: r.Sampler.Uniform(ahead), Temperature: p.Temperature, TopP: p.TopP, MinP: p.MinP, TopK: int32(p.TopK),
+		}
+	}
+}
+
 // sendDeltas changes the page tables on the device.
-func (d *Device) sendDeltas(deltas []backend.TableDelta) error {
-	in := d.input
+func (in *input) sendDeltas(d *Device, deltas []backend.TableDelta) error {
 	for first := true; len(deltas) > 0; first = false {
 		if !first { // the piece before must be copied before it is overwritten
 			if err := d.stream.Wait(); err != nil {
@@ -106,16 +128,16 @@ func (d *Device) sendDeltas(deltas []backend.TableDelta) error {
 		for i, e := range deltas[:n] {
 			// The kernel takes the entries in any order: one that is entered twice is
 			// sent twice with its last page.
-			in.deltas[i] = cudakernels.TableDelta{Slot: e.Slot, Head: e.Head, Block: e.Block, Page: d.tables.page(e)}
+			in.deltas[i] = cudakernels.TableDelta{Slot: e.Slot, Head: e.Head, Block: e.Block, Page: d.tables.Page(e)}
 		}
 		deltas = deltas[n:]
 		in.deltaHeader[0] = cudakernels.Header{Deltas: int32(n)}
-		at := in.device + cudakernels.Ptr(in.deltaOffset)
+		header := in.at(in.inputLayout.deltaHeader)
 		err := errors.Join(
-			d.stream.Upload(cudadrv.Ptr(at), in.pinned, in.deltaOffset, int(unsafe.Sizeof(in.deltaHeader[0]))+n*int(unsafe.Sizeof(in.deltas[0]))),
+			d.stream.Upload(cudadrv.Ptr(header), in.pinned, in.inputLayout.deltaHeader, in.inputLayout.deltas-in.inputLayout.deltaHeader+n*int(unsafe.Sizeof(in.deltas[0]))),
 			launch(d, &cudakernels.ScatterPages{
-				Header: at, Deltas: at + cudakernels.Ptr(unsafe.Sizeof(in.deltaHeader[0])), Table: d.buffers.table,
-				Heads: int64(d.tables.heads), MaxBlocks: int64(d.buffers.maxBlocks),
+				Header: header, Deltas: in.at(in.inputLayout.deltas), Table: d.buffers.table,
+				Heads: int64(d.cfg.Layers * d.cfg.KVHeads), MaxBlocks: int64(d.buffers.maxBlocks),
 			}, false))
 		if err != nil {
 			return err

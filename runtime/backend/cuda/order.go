@@ -15,9 +15,8 @@ type order struct {
 	firstRow             []int32 // by sequence of the batch
 }
 
-// arrange lays a batch out in the input.
-func (d *Device) arrange(b *backend.Batch) {
-	o, in := &d.order, d.input
+// arrange lays a batch out in the input, in the order that it finds.
+func (in *input) arrange(d *Device, o *order, b *backend.Batch) {
 	o.decodes, o.rows, o.tiles = 0, 0, 0
 	if cap(o.firstRow) < len(b.Seqs) {
 		o.firstRow = make([]int32, len(b.Seqs))

@@ -3,27 +3,27 @@
 package cuda
 
 import (
+	"errors"
 	"slices"
 
-	"github.com/moaserve/moaserve/cudakernels"
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
 	"github.com/moaserve/moaserve/runtime/sample"
 )
 
-// output is what a step copies from the device: the token of every logit row with
-// its log-probability, and the logits where the host must choose.
+// output is what a step copies from the device to pinned memory: the token of every
+// logit row with its log-probability, and the logits where the host must choose.
 type output struct {
 	pinned   *cudadrv.Pinned
 	ids      []int32
 	logprobs []float32
 	logits   []float32 // [logitRows][vocab]
 
-	idBytes      int // ids and logprobs, each
+	choiceBytes  int // ids and logprobs
 	logitsOffset int
-	result       backend.Result
-	need         []int // rows whose logits the host needs
-	accepted     []int // rows whose tokens the device picked
+	result       backend.Result // valid until the step after the next begins
+	need         []int          // rows whose logits the host needs
+	accepted     []int          // rows whose tokens the device picked
 }
 
 func (d *Device) newOutput() (*output, error) {
@@ -37,55 +37,32 @@ func (d *Device) newOutput() (*output, error) {
 		return nil, err
 	}
 	return &output{
-		pinned: p, idBytes: logprobs - ids, logitsOffset: logits,
+		pinned: p, choiceBytes: logits, logitsOffset: logits,
 		ids:      cudadrv.PinnedSlice[int32](p, ids, n),
 		logprobs: cudadrv.PinnedSlice[float32](p, logprobs, n),
 		logits:   cudadrv.PinnedSlice[float32](p, logits, n*d.cfg.Vocab),
 	}, nil
 }
 
-// memory returns the pinned memory; nil when the output was never made.
-func (o *output) memory() *cudadrv.Pinned {
-	if o == nil {
-		return nil
-	}
-	return o.pinned
-}
-
-// index names the rows whose logits are computed next, in the input, and says how
-// their tokens are drawn. The bucket is filled up with row 0 and greedy choices.
-func (o *output) index(d *Device, rows []backend.Row) {
-	clear(d.input.index)
-	clear(d.input.samples)
-	for i, r := range rows {
-		d.input.index[i] = d.order.row(r)
-		if onDevice(r) {
-			p := r.Sampler.Params()
-			d.input.samples[i] = cudakernels.SampleRow{
-				Uniform: r.Sampler.Uniform(), Temperature: p.Temperature, TopP: p.TopP, MinP: p.MinP, TopK: int32(p.TopK),
-			}
-		}
-	}
-}
-
-// download adds the copies of n tokens and log-probabilities to the stream.
-func (o *output) download(d *Device, n int) error {
-	if err := d.stream.Download(o.pinned, 0, cudadrv.Ptr(d.buffers.ids), 4*n); err != nil {
-		return err
-	}
-	return d.stream.Download(o.pinned, o.idBytes, cudadrv.Ptr(d.buffers.logprobs), 4*n)
-}
-
-// begin empties the result.
-func (o *output) begin(rows int) {
-	o.result.Choices = slices.Grow(o.result.Choices[:0], rows)[:rows]
-	o.result.Logits = slices.Grow(o.result.Logits[:0], rows)[:rows]
+// begin empties the result for the rows of a batch, of which so many are computed at
+// a time. It reports whether the device chooses all tokens and the host needs no
+// logits.
+func (o *output) begin(b *backend.Batch, atATime int) bool {
+	n := len(b.Rows)
+	o.result.Choices = slices.Grow(o.result.Choices[:0], n)[:n]
+	o.result.Logits = slices.Grow(o.result.Logits[:0], n)[:n]
 	clear(o.result.Choices)
 	clear(o.result.Logits)
+	return n == atATime && !slices.ContainsFunc(b.Rows, func(r backend.Row) bool { return r.KeepLogits || !onDevice(r) })
+}
+
+// download adds the copy of all tokens and log-probabilities to the stream.
+func (o *output) download(d *Device) error {
+	return d.stream.Download(o.pinned, 0, cudadrv.Ptr(d.buffers.ids), o.choiceBytes)
 }
 
 // answer answers rows, the first of which is the batch's row number first, from
-// logits in their order. It waits for the device.
+// logits in their order. The device has computed them.
 func (o *output) answer(d *Device, rows []backend.Row, first int) error {
 	o.need, o.accepted = o.need[:0], o.accepted[:0]
 	for i, r := range rows {
@@ -97,12 +74,9 @@ func (o *output) answer(d *Device, rows []backend.Row, first int) error {
 	if n := len(o.need); n > 0 { // one copy, with what lies between
 		low, high := o.need[0], o.need[n-1]
 		err := d.stream.Download(o.pinned, o.logitsOffset+4*low*vocab, cudadrv.Ptr(d.buffers.logits)+cudadrv.Ptr(4*low*vocab), 4*(high-low+1)*vocab)
-		if err != nil {
+		if err = errors.Join(err, d.stream.Wait()); err != nil {
 			return err
 		}
-	}
-	if err := d.stream.Wait(); err != nil {
-		return err
 	}
 	for i, r := range rows {
 		if onDevice(r) {

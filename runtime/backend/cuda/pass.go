@@ -49,7 +49,7 @@ func (p *pass) forward() {
 	// What a plan kernel wrote is read ahead of the wait of later kernels: the next
 	// one must not overlap with it.
 	run(p, &cudakernels.Embed{
-		Tokens: d.input.tokensAt, Table: d.weights.embedding, X: b.x,
+		Tokens: d.inputs.at(d.inputs.tokens), Choices: b.ids, Table: d.weights.embedding, X: b.x,
 		Rows: int64(p.rows), Hidden: int64(c.Hidden), Vocab: int64(c.Vocab),
 	}, false)
 	width := (c.Heads + 2*c.KVHeads) * c.HeadDim
@@ -75,14 +75,14 @@ func (p *pass) plan() {
 	c := &d.cfg
 	if p.decodes {
 		run(p, &cudakernels.DecodePlan{
-			Header: d.input.device, Seqs: d.input.seqsAt, Rules: d.rules.device, Plan: b.decodePlan,
+			Header: d.inputs.device, Seqs: d.inputs.at(d.inputs.seqs), Rules: d.rules.device, Plan: b.decodePlan,
 			PlanStride: b.decodePlanStride, Layers: int64(c.Layers), KVHeads: int64(c.KVHeads), Group: int64(c.Group()),
 			Blocks: int64(cudakernels.DecodeBlocks(d.shapes, c.HeadDim)), HeadDim: int64(c.HeadDim),
 		}, false)
 	}
 	if p.prefills {
 		run(p, &cudakernels.PrefillPlan{
-			Header: d.input.device, Seqs: d.input.seqsAt, Rules: d.rules.device, Plan: b.prefillPlan,
+			Header: d.inputs.device, Seqs: d.inputs.at(d.inputs.seqs), Rules: d.rules.device, Plan: b.prefillPlan,
 			PlanStride: b.prefillStride, MaxItems: b.maxItems, Layers: int64(c.Layers), KVHeads: int64(c.KVHeads), Group: int64(c.Group()),
 			HeadDim: int64(c.HeadDim), SMs: int64(d.shapes.SMs),
 		}, false)
@@ -109,7 +109,7 @@ func (p *pass) ropeAppend(layer int) {
 	}
 	run(p, &cudakernels.RopeAppend{
 		QKV: b.qkv, Bias: y.bias, QNorm: y.qNorm, KNorm: y.kNorm, Angles: b.angles,
-		Meta: d.input.rowsAt, Seqs: d.input.seqsAt, Table: b.table, Pool: d.pool.at(), Q: b.q, QTiles: b.qTiles,
+		Meta: d.inputs.at(d.inputs.rows), Seqs: d.inputs.at(d.inputs.seqs), Table: b.table, Pool: d.pool.at(), Q: b.q, QTiles: b.qTiles,
 		Rows: int64(p.rows), QueryHeads: int64(c.Heads), KVHeads: int64(c.KVHeads), HeadDim: int64(c.HeadDim),
 		Pairs: int64(len(c.Rope.Frequencies)), Interleaved: interleaved, Layer: int64(layer), Heads: int64(c.Layers * c.KVHeads),
 		MaxBlocks: int64(b.maxBlocks), Eps: float64(c.NormEps),
@@ -167,7 +167,7 @@ func (p *pass) logits(n int, draw bool) {
 	d, b := p.d, &p.d.buffers
 	c := &d.cfg
 	run(p, &cudakernels.RMSNorm{
-		X: b.x, Delta: b.delta, Weight: d.weights.outNorm, Y: b.norm, Index: d.input.indexAt,
+		X: b.x, Delta: b.delta, Weight: d.weights.outNorm, Y: b.norm, Index: d.inputs.at(d.inputs.index),
 		Rows: int64(n), Hidden: int64(c.Hidden), Eps: float64(c.NormEps),
 	}, true)
 	if p.err == nil {
@@ -175,13 +175,10 @@ func (p *pass) logits(n int, draw bool) {
 	}
 	if draw {
 		run(p, &cudakernels.Sample{
-			Logits: b.logits, Params: d.input.samplesAt, Tokens: b.ids, Logprobs: b.logprobs, Rows: int64(n), Vocab: int64(c.Vocab),
+			Logits: b.logits, Params: d.inputs.at(d.inputs.samples), Tokens: b.ids, Logprobs: b.logprobs, Rows: int64(n), Vocab: int64(c.Vocab),
 		}, true)
 	} else {
 		run(p, &cudakernels.Argmax{Logits: b.logits, Tokens: b.ids, Logprobs: b.logprobs, Rows: int64(n), Vocab: int64(c.Vocab)}, true)
-	}
-	if p.err == nil {
-		p.err = d.output.download(d, n)
 	}
 }
 

@@ -7,49 +7,197 @@ import (
 	"fmt"
 
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
 )
+
+// flight is a step between Begin and End: the host's side of what it needs. Two take
+// turns, so that one is prepared while the device reads the other.
+type flight struct {
+	input  *input
+	output *output
+	// The device passes these before and after the step.
+	start, done *cudadrv.Event
+
+	batch    *backend.Batch
+	rows     []backend.Row // the first of the batch's: as many as are computed at a time
+	onDevice bool          // the device chooses the tokens of all rows
+}
+
+// newFlight allocates the host's side of a step. What it got to before an error is
+// the caller's to close, too.
+func (d *Device) newFlight() (*flight, error) {
+	f := &flight{}
+	var err error
+	if f.input, err = d.newInput(); err != nil {
+		return f, err
+	}
+	if f.output, err = d.newOutput(); err != nil {
+		return f, err
+	}
+	if f.start, err = d.ctx.NewEvent(); err != nil {
+		return f, err
+	}
+	f.done, err = d.ctx.NewEvent()
+	return f, err
+}
+
+// close frees what newFlight got to. f may be nil.
+func (f *flight) close() error {
+	if f == nil {
+		return nil
+	}
+	var errs []error
+	if f.input != nil {
+		errs = append(errs, f.input.pinned.Free())
+	}
+	if f.output != nil {
+		errs = append(errs, f.output.pinned.Free())
+	}
+	for _, e := range []*cudadrv.Event{f.start, f.done} {
+		if e != nil {
+			errs = append(errs, e.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Step computes one batch. It returns an error, having touched nothing, when the
 // batch does not fit the device. See IsDeviceLost for the errors after which no
 // step succeeds.
 func (d *Device) Step(b *backend.Batch) (*backend.Result, error) {
-	if d.lost != nil {
-		return nil, d.lost
+	if d.begun != d.ended {
+		return nil, errors.New("cuda: Step while another step is under way")
 	}
-	if err := d.check(b); err != nil {
-		return nil, fmt.Errorf("cuda: %w", err)
+	if _, err := d.Begin(b); err != nil {
+		return nil, err
+	}
+	return d.End()
+}
+
+// Begin starts a step. It returns an error, having touched nothing, when the batch
+// does not fit the device.
+func (d *Device) Begin(b *backend.Batch) (onDevice bool, err error) {
+	if d.lost != nil {
+		return false, d.lost
+	}
+	before := d.flights[(d.begun+1)%2]
+	choices := 0
+	switch d.begun - d.ended {
+	case 2:
+		return false, errors.New("cuda: two steps are under way")
+	case 1:
+		if !before.onDevice {
+			return false, errors.New("cuda: the step under way needs the host")
+		}
+		choices = len(before.rows)
+	}
+	if err := b.Check(d.bounds(choices)); err != nil {
+		return false, fmt.Errorf("cuda: %w", err)
 	}
 	for _, e := range b.Deltas {
-		d.tables.enter(e)
+		d.tables.Enter(e)
+	}
+	leave, err := d.ctx.Enter()
+	if err != nil {
+		return false, d.failed(err)
+	}
+	defer leave()
+	if d.dirty {
+		if err := errors.Join(d.resetWorkspaces(), d.stream.Wait()); err != nil {
+			return false, d.failed(err)
+		}
+		d.dirty = false
+	}
+	f := d.flights[d.begun%2]
+	if err := f.input.sendDeltas(d, b.Deltas); err != nil {
+		return false, d.failed(err)
+	}
+	for i, s := range b.Seqs {
+		if err := d.tables.Check(i, s); err != nil {
+			return false, errors.Join(fmt.Errorf("cuda: %w", err), d.stream.Wait())
+		}
+	}
+	if err := d.rules.place(d, b.Seqs); err != nil {
+		return false, d.failed(err)
+	}
+	if err := f.begin(d, b); err != nil {
+		return false, d.failed(err)
+	}
+	d.begun++
+	return f.onDevice, nil
+}
+
+// begin adds the step to the stream.
+func (f *flight) begin(d *Device, b *backend.Batch) error {
+	f.batch = b
+	f.rows = b.Rows[:min(len(b.Rows), d.buffers.logitRows)]
+	f.input.arrange(d, &d.order, b)
+	f.input.nameRows(&d.order, b, f.rows)
+	f.onDevice = f.output.begin(b, len(f.rows))
+	o := &d.order
+	return errors.Join(
+		f.start.Record(d.stream),
+		f.input.upload(d),
+		d.run(shape{
+			rows: bucket(o.rows), logits: logitBucket(len(f.rows)),
+			decodes: o.decodes > 0, prefills: o.decodes < len(b.Seqs), draw: draws(f.rows),
+		}),
+		f.output.download(d),
+		f.done.Record(d.stream),
+	)
+}
+
+// End waits for the oldest step and answers it. Logits beyond the rows that are
+// computed at a time, which only the whole of a long prompt's can be, follow piece
+// by piece.
+func (d *Device) End() (*backend.Result, error) {
+	if d.begun == d.ended {
+		return nil, errors.New("cuda: no step is under way")
+	}
+	f := d.flights[d.ended%2]
+	d.ended++
+	if d.lost != nil {
+		return nil, d.lost
 	}
 	leave, err := d.ctx.Enter()
 	if err != nil {
 		return nil, d.failed(err)
 	}
 	defer leave()
-	if d.dirty {
-		if err := errors.Join(d.resetWorkspaces(), d.stream.Wait()); err != nil {
-			return nil, d.failed(err)
-		}
-		d.dirty = false
-	}
-	if err := d.sendDeltas(b.Deltas); err != nil {
+	if err := f.end(d); err != nil {
 		return nil, d.failed(err)
 	}
-	for i, s := range b.Seqs {
-		if err := d.tables.check(i, s); err != nil {
-			return nil, errors.Join(fmt.Errorf("cuda: %w", err), d.stream.Wait())
-		}
+	return &f.output.result, nil
+}
+
+func (f *flight) end(d *Device) error {
+	if err := f.done.Wait(); err != nil {
+		return err
 	}
-	if err := d.rules.place(d, b.Seqs); err != nil {
-		return nil, d.failed(err)
-	}
-	d.arrange(b)
-	r, err := d.compute(b)
+	busy, err := f.done.Since(f.start)
 	if err != nil {
-		return nil, d.failed(err)
+		return err
 	}
-	return r, nil
+	f.output.result.Busy = busy
+	if err := f.output.answer(d, f.rows, 0); err != nil {
+		return err
+	}
+	for from := len(f.rows); from < len(f.batch.Rows); from += d.buffers.logitRows {
+		rows := f.batch.Rows[from:min(from+d.buffers.logitRows, len(f.batch.Rows))]
+		f.input.nameRows(&d.order, f.batch, rows)
+		p := pass{d: d}
+		p.do(f.input.upload(d))
+		p.logits(logitBucket(len(rows)), draws(rows))
+		p.do(f.output.download(d))
+		p.do(d.stream.Wait())
+		if p.err != nil {
+			return p.err
+		}
+		if err := f.output.answer(d, rows, from); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // failed remembers what an error of the driver means for the steps to come.
@@ -62,77 +210,14 @@ func (d *Device) failed(err error) error {
 	return err
 }
 
-// compute runs the arranged batch. Logits beyond the first logitRows rows, which
-// only the whole of a long prompt's can be, follow piece by piece.
-func (d *Device) compute(b *backend.Batch) (*backend.Result, error) {
-	o, most := &d.order, d.buffers.logitRows
-	d.output.begin(len(b.Rows))
-	first := b.Rows[:min(len(b.Rows), most)]
-	d.output.index(d, first)
-	err := d.run(shape{
-		rows: bucket(o.rows), logits: logitBucket(len(first)),
-		decodes: o.decodes > 0, prefills: o.decodes < len(b.Seqs), draw: draws(first),
-	})
-	if err != nil {
-		return nil, err
+// bounds are what a batch may ask for beside a step whose choices it may name.
+func (d *Device) bounds(choices int) backend.Bounds {
+	o := backend.Bounds{
+		Tokens: d.opts.MaxBatchTokens, Sequences: d.opts.MaxSequences, Vocab: d.cfg.Vocab, Heads: d.cfg.Layers * d.cfg.KVHeads,
+		Context: d.maxPositions(), Choices: choices,
 	}
-	if err := d.output.answer(d, first, 0); err != nil {
-		return nil, err
+	if d.pool != nil {
+		o.Pages = d.pool.pages
 	}
-	for from := most; from < len(b.Rows); from += most {
-		rows := b.Rows[from:min(from+most, len(b.Rows))]
-		d.output.index(d, rows)
-		p := pass{d: d}
-		p.do(d.input.upload(d))
-		p.logits(logitBucket(len(rows)), draws(rows))
-		if p.err != nil {
-			return nil, p.err
-		}
-		if err := d.output.answer(d, rows, from); err != nil {
-			return nil, err
-		}
-	}
-	return &d.output.result, nil
-}
-
-// check refuses a batch that would read or write outside the device's buffers.
-// The engine never makes one; a wrong index must not become a wrong answer.
-func (d *Device) check(b *backend.Batch) error {
-	if d.pool == nil {
-		return errors.New("the device has no KV pool")
-	}
-	if len(b.Tokens) == 0 || len(b.Tokens) > d.opts.MaxBatchTokens || len(b.Seqs) > d.opts.MaxSequences {
-		return fmt.Errorf("a batch of %d tokens in %d sequences; the device was loaded for 1 to %d tokens in at most %d",
-			len(b.Tokens), len(b.Seqs), d.opts.MaxBatchTokens, d.opts.MaxSequences)
-	}
-	for _, id := range b.Tokens {
-		if id < 0 || int(id) >= d.cfg.Vocab {
-			return fmt.Errorf("token %d is outside the vocabulary of %d", id, d.cfg.Vocab)
-		}
-	}
-	next := 0
-	for i, s := range b.Seqs {
-		if s.Offset != next || s.Len < 1 || s.Start < 0 || s.Slot < 0 || s.Slot >= d.opts.MaxSequences || s.Layout == nil {
-			return fmt.Errorf("sequence %d of the batch is malformed: slot %d, offset %d, length %d, start %d", i, s.Slot, s.Offset, s.Len, s.Start)
-		}
-		if s.Start > d.maxPositions()-s.Len {
-			return fmt.Errorf("sequence %d of the batch ends at position %d; the device was loaded for %d", i, s.Start+s.Len, d.maxPositions())
-		}
-		next += s.Len
-	}
-	if next != len(b.Tokens) {
-		return fmt.Errorf("the sequences of the batch cover %d of its %d tokens", next, len(b.Tokens))
-	}
-	for _, e := range b.Deltas {
-		if e.Slot < 0 || int(e.Slot) >= d.opts.MaxSequences || e.Head < 0 || int(e.Head) >= d.tables.heads || e.Page < 0 || int(e.Page) >= d.pool.pages ||
-			e.Block < 0 || int(e.Block) >= d.buffers.maxBlocks {
-			return fmt.Errorf("page-table entry %+v is out of range", e)
-		}
-	}
-	for _, r := range b.Rows {
-		if r.Seq < 0 || r.Seq >= len(b.Seqs) || r.Token < 0 || r.Token >= b.Seqs[r.Seq].Len {
-			return fmt.Errorf("row %+v is outside the batch", r)
-		}
-	}
-	return nil
+	return o
 }

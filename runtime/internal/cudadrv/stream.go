@@ -5,7 +5,6 @@ package cudadrv
 import (
 	"errors"
 	"fmt"
-	"time"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -53,34 +52,6 @@ func (s *Stream) Download(dst *Pinned, offset int, src Ptr, n int) error {
 // Fill sets n bytes of device memory to v.
 func (s *Stream) Fill(dst Ptr, v byte, n int64) error {
 	return check("cuMemsetD8Async", cu.MemsetD8Async(cu.DevicePtr(dst), v, n, s.s))
-}
-
-// Time returns how long the device takes for what f adds to the stream, and waits
-// for it.
-func (s *Stream) Time(f func() error) (time.Duration, error) {
-	var events [2]cu.Event
-	for i := range events {
-		e, err := cu.MakeEvent(cu.DefaultEvent)
-		if err != nil {
-			return 0, check("cuEventCreate", err)
-		}
-		defer func() { _ = cu.DestroyEvent(&e) }()
-		events[i] = e
-	}
-	if err := check("cuEventRecord", events[0].Record(s.s)); err != nil {
-		return 0, err
-	}
-	if err := f(); err != nil {
-		return 0, err
-	}
-	if err := check("cuEventRecord", events[1].Record(s.s)); err != nil {
-		return 0, err
-	}
-	if err := s.Wait(); err != nil {
-		return 0, err
-	}
-	ms, err := events[0].Elapsed(events[1])
-	return time.Duration(ms * float64(time.Millisecond)), check("cuEventElapsedTime", err)
 }
 
 // Graph is recorded work, ready to be launched as a whole.

@@ -267,6 +267,11 @@ EXPORT int cuMemsetD8Async(uint64_t dst, unsigned char v, size_t n, stream *s) {
 }
 EXPORT int cuEventCreate(void **e, unsigned flags) { return *e = calloc(1, 8), OK; }
 EXPORT int cuEventRecord(void *e, stream *s) { return s->capture ? 900 : OK; }
+EXPORT int cuEventSynchronize(void *e) {
+  CURRENT;
+  ENTER;
+  return OK;
+}
 EXPORT int cuEventElapsedTime(float *ms, void *a, void *b) { return *ms = 1, OK; }
 EXPORT int cuEventElapsedTime_v2(float *ms, void *a, void *b) { return *ms = 1, OK; }
 EXPORT int cuEventDestroy_v2(void *e) { return free(e), OK; }
@@ -408,11 +413,12 @@ static int prefill_attention(const arg *a) {
 int64_t prefillLayer, prefillKV, prefillHeads;
 
 static int embed(const arg *a) {
-  int64_t rows = a[3].i, hidden = a[4].i, vocab = a[5].i;
+  int64_t rows = a[4].i, hidden = a[5].i, vocab = a[6].i;
   for (int64_t r = 0; r < rows; r++) {
     int64_t id = ((int *)a[0].p)[r];
+    if (id < 0) id = ((int *)a[1].p)[-1 - id];
     if (id < 0 || id >= vocab) id = 0;
-    for (int64_t i = 0; i < hidden; i++) ((float *)a[2].p)[r * hidden + i] = widen(((bf16 *)a[1].p)[id * hidden + i]);
+    for (int64_t i = 0; i < hidden; i++) ((float *)a[3].p)[r * hidden + i] = widen(((bf16 *)a[2].p)[id * hidden + i]);
   }
   return OK;
 }
@@ -559,7 +565,7 @@ static struct {
   int params, alone;  // alone: must not overlap with what is before
 } kernels[] = {
     {"scatter_pages", scatter_pages, 5, 1},          {"decode_plan", decode_plan, 10, 1},
-    {"prefill_plan", prefill_plan, 11, 1},           {"embed", embed, 6, 1},
+    {"prefill_plan", prefill_plan, 11, 1},           {"embed", embed, 7, 1},
     {"rmsnorm", rmsnorm, 8, 0},                      {"rope_append", rope_append, 21, 0},
     {"silu_mul", silu_mul, 4, 0},                    {"argmax", argmax, 5, 0},
     {"sample", sample, 6, 0},
