@@ -45,7 +45,7 @@ type serveCmd struct {
 	LogFormat string `help:"Log format: ${enum}." enum:"text,json" default:"text"`
 }
 
-// Run serves until the first signal, then drains.
+// Run serves until the first signal, then drains. It fails when the device is lost.
 func (c *serveCmd) Run(ctx context.Context) error {
 	log, err := newLogger(c.LogLevel, c.LogFormat)
 	if err != nil {
@@ -92,19 +92,31 @@ func (c *serveCmd) Run(ctx context.Context) error {
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-		log.Info("draining", "at_most", c.Drain.String())
+	shutDown := func() error {
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Drain)
 		defer cancel()
 		if cut := server.Shutdown(deadline); cut != nil {
 			log.Warn("requests were cut at the drain deadline", "error", cut.Error())
 		}
-		err = <-served
+		return <-served
+	}
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		log.Info("draining", "at_most", c.Drain.String())
+		err = shutDown()
+	case <-e.Lost():
+		// Whoever watches the process starts a new one; here nothing will work again.
+		log.Error("the device is lost, the server ends", "error", e.Healthy())
+		time.Sleep(lostNotice)
+		err = errors.Join(e.Healthy(), shutDown())
 	}
 	return errors.Join(err, e.Close())
 }
+
+// lostNotice is how long a server whose device is lost still answers, with errors, so
+// that balancers that ask /ready every second see it fail before connections do.
+const lostNotice = 2 * time.Second
 
 // loadProgress draws a bar on a terminal and nothing elsewhere.
 func loadProgress(format string) func(done, total int64) {

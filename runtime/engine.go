@@ -71,6 +71,10 @@ func (e *Engine) EndSession(tenant, id string) bool { return e.engine.EndSession
 // PlanPages returns what the sequences and prefixes of each plan hold.
 func (e *Engine) PlanPages(ctx context.Context) ([]PlanPages, error) { return e.engine.PlanPages(ctx) }
 
+// Lost returns a channel that is closed when the device is beyond use: everything has
+// ended with an error, and only a new process helps. Healthy says why.
+func (e *Engine) Lost() <-chan struct{} { return e.engine.Lost() }
+
 // Healthy returns nil, or why the engine can no longer compute.
 func (e *Engine) Healthy() error { return e.engine.Healthy() }
 

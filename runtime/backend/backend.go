@@ -19,6 +19,11 @@ import (
 // type or an option that it cannot run.
 var ErrNotSupported = errors.New("not supported by this backend")
 
+// ErrDeviceLost is what errors.Is finds in the errors of a Device that is beyond use:
+// a kernel faulted or the hardware failed, every further step will fail, and only a
+// new process helps.
+var ErrDeviceLost = errors.New("the device is lost")
+
 // KVType is the element type of the KV cache.
 type KVType uint8
 

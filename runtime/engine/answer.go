@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -46,6 +47,9 @@ func (e *Engine) fail(st *step, err error) {
 	if e.failures >= sickAfter {
 		e.sick.Store(&err)
 	}
+	if errors.Is(err, backend.ErrDeviceLost) {
+		e.lose(err)
+	}
 	for _, s := range st.seqs {
 		if s.slot != noSlot {
 			e.finish(s, ReasonError, err)
@@ -55,6 +59,26 @@ func (e *Engine) fail(st *step, err error) {
 			e.prefixes.Remove(s.keys[len(s.keys)-1])
 		}
 	}
+}
+
+// lose ends everything: the device is beyond use.
+func (e *Engine) lose(err error) {
+	select {
+	case <-e.lost:
+		return // the step that was under way beside tells it once more
+	default:
+	}
+	e.sick.Store(&err)
+	e.gate.close()
+	e.receive()
+	for _, s := range e.queue.remove(func(*sequence) bool { return true }) {
+		e.finish(s, ReasonError, err)
+	}
+	for len(e.running) > 0 {
+		e.finish(e.running[0], ReasonError, err)
+	}
+	e.prefixes.Clear() // their pages are gone
+	close(e.lost)
 }
 
 // deliver hands the rows of a step to their sequences. Those that ended since it

@@ -31,6 +31,7 @@ type Engine struct {
 	// questions are answered by the goroutine, between steps.
 	questions chan func()
 	done      chan struct{} // closed when the goroutine has ended
+	lost      chan struct{} // closed when the device is beyond use
 
 	closing sync.Once
 	closed  error // what Close returns
@@ -74,7 +75,7 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		dev: inTurn(dev), pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o), sessions: newSessions(o),
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), questions: make(chan func()),
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), questions: make(chan func()), lost: make(chan struct{}),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}
 	e.spill = store
@@ -125,9 +126,14 @@ func (e *Engine) Stats() Stats {
 	return s
 }
 
+// Lost returns a channel that is closed when the device is beyond use
+// ([backend.ErrDeviceLost]). By then all requests have ended with that error, new ones
+// are refused, and Healthy returns it for good: only a new process helps.
+func (e *Engine) Lost() <-chan struct{} { return e.lost }
+
 // Healthy returns nil while the device works and the last error once several
-// steps in a row have failed. Requests are still tried then: a step that succeeds
-// makes the engine healthy again.
+// steps in a row have failed or the device is lost. In the first case requests are
+// still tried: a step that succeeds makes the engine healthy again.
 func (e *Engine) Healthy() error {
 	if err := e.sick.Load(); err != nil {
 		return *err

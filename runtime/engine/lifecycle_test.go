@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +117,31 @@ func TestFailuresInARowMakeTheEngineUnhealthyUntilAStepSucceeds(t *testing.T) {
 		r.step(1)
 		if err := r.Healthy(); err != nil {
 			t.Errorf("after a step that succeeded: %v", err)
+		}
+	})
+}
+
+func TestLostDeviceEndsEverything(t *testing.T) {
+	lost := fmt.Errorf("an illegal address: %w", backend.ErrDeviceLost)
+	inRig(t, engine.Options{MaxSequences: 1}, func(r *rig) {
+		a := r.submit(engine.Request{Prompt: prompt(5, 1), MaxTokens: 3})
+		queued := r.submit(engine.Request{Prompt: prompt(5, 2), MaxTokens: 3})
+		r.failStep(lost)
+		for _, s := range []*engine.Stream{a, queued} {
+			if got := drain(s); got.last.Reason != engine.ReasonError || !errors.Is(got.last.Err, lost) {
+				t.Errorf("a request ended with %+v", got.last)
+			}
+		}
+		select {
+		case <-r.Lost():
+		default:
+			t.Error("the engine does not tell that the device is lost")
+		}
+		if _, err := r.Submit(r.Context(), engine.Request{Prompt: prompt(5, 1), Plan: mixed(plan.SpanPosition)}); !errors.Is(err, engine.ErrClosed) {
+			t.Errorf("a new request: %v", err)
+		}
+		if err := r.Healthy(); !errors.Is(err, lost) {
+			t.Errorf("Healthy: %v", err)
 		}
 	})
 }

@@ -169,7 +169,7 @@ func (d *Device) Close() error {
 // closed returns the errors of freeing things. On a lost device every call
 // answers the error that the steps have reported, which says nothing new.
 func (d *Device) closed(errs []error) error {
-	if IsDeviceLost(d.lost) {
+	if d.lost != nil {
 		return nil
 	}
 	return errors.Join(errs...)

@@ -135,11 +135,11 @@ func TestAFaultIsRecognisedAndFinal(t *testing.T) {
 	s.step(s.batch(0, 10))
 	fakecuda.Fail("kernel:silu_mul", 1, 700)
 	_, err := s.dev.Step(s.batch(10, 1))
-	if !IsDeviceLost(err) {
+	if !errors.Is(err, backend.ErrDeviceLost) {
 		t.Fatalf("an illegal address is not told: %v", err)
 	}
 	fakecuda.Reset() // the device does not ask again
-	if _, again := s.dev.Step(s.batch(10, 1)); !IsDeviceLost(again) {
+	if _, again := s.dev.Step(s.batch(10, 1)); !errors.Is(again, backend.ErrDeviceLost) {
 		t.Errorf("the next step: %v", again)
 	}
 }
@@ -157,7 +157,7 @@ func TestAFailedStepDoesNotSpoilTheNext(t *testing.T) {
 			s.step(s.batch(10, 1)) // so that the next one records
 		}
 		fakecuda.Fail(call, 0, 1)
-		if _, err := s.dev.Step(s.batch(10, 1)); err == nil || IsDeviceLost(err) {
+		if _, err := s.dev.Step(s.batch(10, 1)); err == nil || errors.Is(err, backend.ErrDeviceLost) {
 			t.Errorf("%s fails: %v", call, err)
 		}
 		for i := range 3 {

@@ -62,8 +62,8 @@ func (f *flight) close() error {
 }
 
 // Step computes one batch. It returns an error, having touched nothing, when the
-// batch does not fit the device. See IsDeviceLost for the errors after which no
-// step succeeds.
+// batch does not fit the device. After one that is
+// backend.ErrDeviceLost no step succeeds.
 func (d *Device) Step(b *backend.Batch) (*backend.Result, error) {
 	if d.begun != d.ended {
 		return nil, errors.New("cuda: Step while another step is under way")
@@ -202,12 +202,13 @@ func (f *flight) end(d *Device) error {
 
 // failed remembers what an error of the driver means for the steps to come.
 func (d *Device) failed(err error) error {
-	err = fmt.Errorf("cuda: %w", err)
 	d.dirty = true
-	if IsDeviceLost(err) {
-		d.lost = err
+	var e *cudadrv.Error
+	if errors.As(err, &e) && e.DeviceLost() {
+		d.lost = fmt.Errorf("cuda: %w: %w", backend.ErrDeviceLost, err)
+		return d.lost
 	}
-	return err
+	return fmt.Errorf("cuda: %w", err)
 }
 
 // bounds are what a batch may ask for beside a step whose choices it may name.
