@@ -68,6 +68,9 @@ type Options struct {
 	OpenSpill func(format string, pageBytes int) (*spill.Store, error)
 	// NoPrefixCache computes every prompt from its first token.
 	NoPrefixCache bool
+	// Warm prepares the device, if it can be, for the steps to come before the first
+	// request is taken, so that none is slower for being the first of its kind.
+	Warm bool
 	// Logger is told about device failures and preemptions; nil discards them.
 	Logger *slog.Logger
 	// Observer is told about steps and requests; nil means nobody is.

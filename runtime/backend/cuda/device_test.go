@@ -129,6 +129,30 @@ func TestWorkspacesAreCleanWhateverTheNumberOfLayers(t *testing.T) {
 	}
 }
 
+func TestAWarmDeviceRecordsNothingMore(t *testing.T) {
+	onFake(t)
+	s := newSmall(t, 2)
+	want := s.step(s.batch(0, 10))
+	s = newSmall(t, 2)
+	if err := s.dev.Warm(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.step(s.batch(0, 10)); !slices.Equal(got, want) {
+		t.Error("a warm device answers otherwise")
+	}
+	for _, p := range []sample.Params{{}, {Temperature: 1}} {
+		launches := fakecuda.Count("cuLaunchKernelEx")
+		b := s.batch(10, 1)
+		b.Rows[0] = backend.Row{Sampler: sample.New(p, nil)}
+		if _, err := s.dev.Step(b); err != nil {
+			t.Fatal(err)
+		}
+		if n := fakecuda.Count("cuLaunchKernelEx") - launches; n != 0 {
+			t.Errorf("the first decode step after the warm-up launched %d kernels one by one", n)
+		}
+	}
+}
+
 func TestAFaultIsRecognisedAndFinal(t *testing.T) {
 	onFake(t)
 	s := newSmall(t, 2)
