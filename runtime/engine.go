@@ -52,6 +52,19 @@ func (e *Engine) KVPages() int { return e.pages }
 // KVBytes returns the size of the KV cache in bytes.
 func (e *Engine) KVBytes() int64 { return int64(e.pages) * int64(e.device.PageBytes()) }
 
+// memoryMeter is what a device may implement that has memory of its own.
+type memoryMeter interface{ FreeMemory() int64 }
+
+// DeviceFree returns the bytes of the device's memory that nobody uses; false when it
+// has none of its own. It is for an idle engine.
+func (e *Engine) DeviceFree() (int64, bool) {
+	d, ok := e.device.(memoryMeter)
+	if !ok {
+		return 0, false
+	}
+	return d.FreeMemory(), true
+}
+
 // Describe names the backend.
 func (e *Engine) Describe() string { return e.device.Describe() }
 

@@ -71,6 +71,8 @@ type Options struct {
 	Build string
 	// ChatTemplate overrides the model's own chat template (Jinja source).
 	ChatTemplate string
+	// Warm prepares the steps that are common before the first request is taken.
+	Warm bool
 	// Observer, when not nil, is told of steps and finished requests.
 	Observer engine.Observer
 	Logger   *slog.Logger
@@ -199,7 +201,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	}
 	e.engine, err = engine.New(device, f.model, engine.Options{
 		MaxContext: e.context, Pages: e.pages,
-		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens,
+		MaxSequences: o.MaxSequences, StepTokens: o.StepTokens, Warm: o.Warm,
 		DecodeStretch: o.DecodeStretch, OpenSpill: openSpill, NoPrefixCache: o.NoPrefixCache, SharePrefixes: o.SharePrefixes, MaxQueuedRequests: o.MaxQueuedRequests, MaxQueuedTokens: o.MaxQueuedTokens,
 		Observer: o.Observer, Logger: o.Logger,
 	})
@@ -317,7 +319,7 @@ func kvPages(o Options, p *plan.Plan, context int, device backend.Device) int {
 	dense := len(p.Heads) * p.Model.KVHeads * (context/plan.BlockSize + 1)
 	want := max(kvSequences*one, dense)
 	memory := totalMemory() / kvShare
-	if d, ok := device.(interface{ FreeMemory() int64 }); ok {
+	if d, ok := device.(memoryMeter); ok {
 		memory = int64(deviceShare * float64(d.FreeMemory()))
 	}
 	return int(max(1, min(int64(want), memory/int64(pageBytes))))
