@@ -58,6 +58,7 @@ test-cuda: $(CUDA)/include/cuda.h $(CUDA)/fake/libcuda.so
 	$(CUDA_ENV) go vet -tags cuda . ./runtime ./runtime/backend/cuda/... ./runtime/internal/...
 	$(CUDA_ENV) LD_LIBRARY_PATH=$(CUDA)/fake MOASERVE_CUBLASLT=libcuda.so.1 \
 		go test -tags cuda -timeout 20m ./runtime/backend/cuda/... ./runtime/internal/...
+	$(CUDA_ENV) LD_LIBRARY_PATH=$(CUDA)/fake MOASERVE_CUBLASLT=libcuda.so.1 go test -tags cuda -timeout 5m -run LostDevice .
 
 ## kernels: compile cudakernels/*.cu to the embedded fatbins (nvcc comes from NVIDIA's wheels, no GPU needed)
 .PHONY: kernels

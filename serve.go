@@ -36,6 +36,7 @@ type serveCmd struct {
 	QueueRequests int      `help:"Requests that may wait for admission." default:"256"`
 	QueueTokens   int      `help:"Prompt tokens that may wait for admission." default:"4000000"`
 
+	WarmUp        bool    `help:"Prepare the CUDA backend for the common kinds of steps before the first request." default:"true" negatable:""`
 	DecodeStretch float64 `help:"How many times as long the step between two tokens may take while prompts of others are read. More reads prompts faster, less keeps tokens flowing." default:"2.5"`
 
 	KVDir     string `help:"Directory in which prefixes outlive the server, so that after a restart known documents need not be read again. It holds text in effect: keep it private." type:"path" placeholder:"DIR"`
@@ -70,7 +71,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	o.MaxQueuedRequests, o.MaxQueuedTokens = c.QueueRequests, c.QueueTokens
 	o.KVDir, o.KVDirBytes, o.Build = c.KVDir, int64(c.KVDirSize), version
 	o.DecodeStretch = c.DecodeStretch
-	o.SharePrefixes = c.SharePrefixes
+	o.SharePrefixes, o.Warm = c.SharePrefixes, c.WarmUp
 	o.Progress = loadProgress(c.LogFormat)
 	start := time.Now()
 	e, err := runtime.Open(ctx, c.Model, o)

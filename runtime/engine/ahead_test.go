@@ -22,6 +22,9 @@ type pipelined struct {
 	before func(call int)      // called before each End; may be nil
 	fail   func(end int) error // the error of an End; may be nil
 	ends   int
+	// chunkUnderWay counts the steps that began while a chunk of a prompt was under way.
+	latest        *backend.Batch
+	chunkUnderWay int
 }
 
 var _ backend.Ahead = (*pipelined)(nil)
@@ -29,6 +32,10 @@ var _ backend.Ahead = (*pipelined)(nil)
 func (w *pipelined) Begin(b *backend.Batch) (bool, error) {
 	w.mu.Lock()
 	w.calls = append(w.calls, 'B')
+	if under := len(w.calls) - 2*w.ends; under == 2 && slices.ContainsFunc(w.latest.Seqs, func(s backend.Seq) bool { return s.Len > 1 }) {
+		w.chunkUnderWay++
+	}
+	w.latest = b
 	w.mu.Unlock()
 	return w.FakeAhead.Begin(b)
 }
@@ -157,5 +164,34 @@ func TestFailedStepLeavesNoPrefixOfAStreamCancelledMeanwhile(t *testing.T) {
 	text := slices.Concat(prompt(60, 1), answer(engine.Request{Prompt: prompt(60, 1), Plan: plan.NewDense(shape)}, 70, 4), prompt(20, 3))
 	if _, cached := ask(t, e, engine.Request{Prompt: text, Plan: plan.NewDense(shape)}); cached != 0 {
 		t.Errorf("%d tokens were kept of a step that failed", cached)
+	}
+}
+
+func TestPiecesOfAPromptGoAheadBesideDecodes(t *testing.T) {
+	e, w := newAhead(t, engine.Options{Pages: 4000, PrefillChunkWithDecode: 24})
+	stream := engine.Request{Prompt: prompt(10, 1), Plan: mixed(plan.SpanPosition), MaxTokens: 400}
+	s, err := e.Submit(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := engine.Request{Prompt: prompt(1500, 2), Plan: mixed(plan.SpanPosition), MaxTokens: 8, Progress: true}
+	l, err := e.Submit(t.Context(), long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct {
+		req engine.Request
+		s   *engine.Stream
+	}{{stream, s}, {long, l}} {
+		got := drain(r.s)
+		if want := answer(r.req, len(r.req.Prompt)+r.req.MaxTokens, r.req.MaxTokens); !slices.Equal(got.tokens, want) {
+			t.Errorf("a prompt of %d tokens: generated %v, want %v", len(r.req.Prompt), got.tokens, want)
+		}
+		if !slices.IsSorted(got.processed) {
+			t.Errorf("progress %v", got.processed)
+		}
+	}
+	if w.chunkUnderWay < 10 {
+		t.Errorf("%d steps began while a piece of the prompt was under way, want most of some sixty", w.chunkUnderWay)
 	}
 }

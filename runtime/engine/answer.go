@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/kv"
 	"github.com/moaserve/moaserve/runtime/sample"
 )
 
@@ -53,10 +54,10 @@ func (e *Engine) fail(st *step, err error) {
 	for _, s := range st.seqs {
 		if s.slot != noSlot {
 			e.finish(s, ReasonError, err)
-		} else if st.ahead && len(s.keys) > 0 {
+		} else if st.ahead && s.left != (kv.Key{}) {
 			// It ended while the step was under way, and what was kept of it may hold what
 			// the step should have computed.
-			e.prefixes.Remove(s.keys[len(s.keys)-1])
+			e.prefixes.Remove(s.left)
 		}
 	}
 }
@@ -87,8 +88,8 @@ func (e *Engine) deliver(st *step, r *backend.Result) {
 	e.failures = 0
 	e.sick.Store(nil)
 	row := 0
-	for _, s := range st.seqs {
-		first := row
+	for i, s := range st.seqs {
+		first, to := row, st.batch.Seqs[i].Start+st.batch.Seqs[i].Len
 		for row < len(st.owners) && st.owners[row] == s {
 			row++
 		}
@@ -99,21 +100,21 @@ func (e *Engine) deliver(st *step, r *backend.Result) {
 		if !st.ahead {
 			s.kv.Advance()
 		}
-		if prefilled && e.atStop(s) {
+		if prefilled && e.isStop(s, to) {
 			if key, kept := e.keep(s); kept && e.outlasts(s) {
 				e.prefixes.Last(key)
 			}
 		}
 		var logits [][]float32
 		var choice *sample.Choice
-		for i := first; i < row; i++ {
-			if st.batch.Rows[i].KeepLogits {
-				logits = append(logits, slices.Clone(r.Logits[i]))
+		for k := first; k < row; k++ {
+			if st.batch.Rows[k].KeepLogits {
+				logits = append(logits, slices.Clone(r.Logits[k]))
 			} else {
-				choice = &r.Choices[i]
+				choice = &r.Choices[k]
 			}
 		}
-		e.progress(s, logits)
+		e.progress(s, to, logits)
 		if choice != nil {
 			e.token(s, *choice)
 			if prefilled && s.slot != noSlot {
@@ -125,10 +126,10 @@ func (e *Engine) deliver(st *step, r *backend.Result) {
 	}
 }
 
-// progress reports what a chunk of the prompt added. A sequence that is computed
-// again after a preemption adds nothing until it is past where it was.
-func (e *Engine) progress(s *sequence, logits [][]float32) {
-	processed := min(s.kv.Len(), len(s.req.Prompt))
+// progress reports that a prompt is computed up to somewhere. A sequence that is
+// computed again after a preemption adds nothing until it is past where it was.
+func (e *Engine) progress(s *sequence, to int, logits [][]float32) {
+	processed := min(to, len(s.req.Prompt))
 	if processed <= s.processed {
 		return
 	}

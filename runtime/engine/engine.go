@@ -79,7 +79,7 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 		return nil, errors.Join(err, pool.Close())
 	}
 	e := &Engine{
-		dev: inTurn(dev), pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o), sessions: newSessions(o),
+		dev: inTurn(dev), pool: pool, model: m.Config, o: o, gate: newGate(o), pace: newPace(o, dev), sessions: newSessions(o),
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), questions: make(chan func()), lost: make(chan struct{}),
 		queue: newQueue(), pages: kv.NewPool(o.Pages),
 	}
@@ -274,6 +274,7 @@ func (e *Engine) finish(s *sequence, reason Reason, err error) {
 		if reason != ReasonError {
 			if key, kept = e.keep(s); kept { // a follow-up continues here
 				e.prefixes.Last(key)
+				s.left = key
 			}
 		}
 		e.sessionEnds(s, key, kept)

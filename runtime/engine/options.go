@@ -15,9 +15,6 @@ const (
 	// prefill to be bound by arithmetic, short enough that a cancelled prefill or
 	// a waiting decode is heard soon.
 	DefaultStepTokens = 512
-	// DefaultPrefillChunkWithDecode halves the step when somebody waits for the
-	// next token.
-	DefaultPrefillChunkWithDecode = 256
 	// DefaultDecodeStretch leaves a prompt more than half of the time; at the speeds
 	// of decoding a reader hardly notices.
 	DefaultDecodeStretch = 2.5
@@ -82,7 +79,7 @@ type Options struct {
 func (o Options) complete(context, pageBytes int) (Options, error) {
 	setDefault(&o.MaxSequences, DefaultMaxSequences)
 	setDefault(&o.StepTokens, max(DefaultStepTokens, o.MaxSequences))
-	setDefault(&o.PrefillChunkWithDecode, DefaultPrefillChunkWithDecode)
+	setDefault(&o.PrefillChunkWithDecode, o.StepTokens)
 	setDefault(&o.MaxSessions, DefaultMaxSessions)
 	if o.SessionIdle == 0 {
 		o.SessionIdle = DefaultSessionIdle

@@ -131,10 +131,9 @@ func (e *Engine) nextStop(s *sequence) int {
 	return next
 }
 
-// atStop reports whether the prefix that s has computed is to be kept: it ends
-// where nextStop said, or with the prompt.
-func (e *Engine) atStop(s *sequence) bool {
-	n := s.kv.Len()
+// isStop reports whether the first n tokens of s are a prefix to be kept once they are
+// computed: they end where nextStop said, or with the prompt.
+func (e *Engine) isStop(s *sequence, n int) bool {
 	_, found := slices.BinarySearch(s.stops, n)
 	return found || n%e.o.chunkTokens() == 0 || n == s.total()
 }

@@ -47,7 +47,8 @@ type sequence struct {
 	logitsSent int // prompt tokens whose logits were delivered
 	overtaken  int
 	preempted  int
-	unrestored bool // what a disk keeps of its text could not be used
+	left       kv.Key // of the prefix that was kept when it ended
+	unrestored bool   // what a disk keeps of its text could not be used
 
 	submitted, admitted, firstToken, lastToken time.Time
 }

@@ -113,8 +113,14 @@ func TestEvictedPrefixComesBackFromDisk(t *testing.T) {
 	if _, cached := ask(t, e, engine.Request{Prompt: slices.Concat(text, got, prompt(9, 5)), Plan: dense}); cached != 576 {
 		t.Errorf("%d tokens were cached, want 576", cached)
 	}
-	if s := e.Stats(); s.Spill.Loaded != 1 || s.Spill.Written == 0 {
+	if s := e.Stats(); s.Spill.Loaded != 1 { // from its file, or on its way to it
 		t.Errorf("%+v", s.Spill)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(files(t, dir)) == 0 {
+		t.Error("nothing was written")
 	}
 }
 

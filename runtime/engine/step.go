@@ -16,14 +16,17 @@ type step struct {
 	deltas []kv.Delta
 	began  time.Time
 	report StepReport
+	// awaited: what the step computes of a prompt is kept or reported when it is done, or
+	// was the last of it.
+	awaited bool
 	// ahead: the engine went on as if the step were done. Its sequences have advanced,
 	// and the tokens that it chooses stand in them as names.
 	ahead bool
 }
 
 // compute builds a step, begins it, and delivers the results of the one before,
-// which the device computed meanwhile. A step whose tokens the device keeps, and
-// in which all sequences decode, is left under way; every other one is waited for.
+// which the device computed meanwhile. A step whose tokens the device keeps is left
+// under way, unless a prompt gets somewhere with it.
 func (e *Engine) compute() {
 	chosen := e.schedule()
 	st := &e.steps[0]
@@ -43,7 +46,7 @@ func (e *Engine) compute() {
 	switch {
 	case err != nil:
 		e.answer(st, nil, err)
-	case onDevice && st.report.Prefills == 0:
+	case onDevice && !st.awaited:
 		e.goAhead(st)
 	default:
 		r, err := e.deviceEnd(st)
@@ -55,7 +58,8 @@ func (e *Engine) compute() {
 func (e *Engine) build(st *step, chosen []*sequence) {
 	b := &st.batch
 	b.Tokens, b.Seqs, b.Deltas, b.Rows = b.Tokens[:0], b.Seqs[:0], b.Deltas[:0], b.Rows[:0]
-	st.seqs, st.owners, st.report, st.ahead = st.seqs[:0], st.owners[:0], StepReport{}, false
+	st.seqs, st.owners, st.report = st.seqs[:0], st.owners[:0], StepReport{}
+	st.awaited, st.ahead = false, false
 	for _, s := range chosen {
 		from, to := s.kv.Len(), s.planned
 		st.deltas = st.deltas[:0]
@@ -82,6 +86,7 @@ func (e *Engine) build(st *step, chosen []*sequence) {
 		} else {
 			st.report.Prefills++
 			st.report.PrefillTokens += to - from
+			st.awaited = st.awaited || s.req.Logits || e.isStop(s, to)
 		}
 		if s.req.Logits {
 			for t := max(from, s.logitsSent); t < min(to, len(s.req.Prompt)-1); t++ {
@@ -96,17 +101,20 @@ func (e *Engine) build(st *step, chosen []*sequence) {
 	}
 }
 
-// goAhead lets the engine go on while the device computes a step in which every
-// sequence decodes: each has its next token, though only the device knows it.
+// goAhead lets the engine go on while the device computes a step: each sequence has its
+// tokens computed and its next one chosen, though only the device knows which.
 func (e *Engine) goAhead(st *step) {
 	st.ahead = true
 	e.flight = st
-	for row, s := range st.owners {
-		if s.slot == noSlot { // its last token came while this step began
-			continue
+	for _, s := range st.seqs {
+		if s.slot != noSlot { // else its last token came while this step began
+			s.kv.Advance()
 		}
-		s.kv.Advance()
-		s.generated = append(s.generated, backend.ChoiceOf(row))
+	}
+	for row, s := range st.owners {
+		if s.slot != noSlot {
+			s.generated = append(s.generated, backend.ChoiceOf(row))
+		}
 	}
 }
 

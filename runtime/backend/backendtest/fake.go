@@ -85,6 +85,9 @@ func NewFake(layers, kvHeads, vocab int, o backend.Options) *Fake {
 // Describe names the device.
 func (f *Fake) Describe() string { return "fake device for tests" }
 
+// RowMultiple is 2, as on the CPU.
+func (f *Fake) RowMultiple() int { return 2 }
+
 // PageBytes is the size of one page: a hash a token, and what they belong to.
 func (f *Fake) PageBytes() int { return plan.BlockSize*8 + fakeHeader }
 

@@ -47,6 +47,10 @@ type pool struct {
 
 var _ backend.Pool = (*pool)(nil)
 
+// RowMultiple tells the scheduler what the rows of a step had best be a multiple of: the
+// matrix products take rows in fours and twos, and a single one is dear.
+func (d *Device) RowMultiple() int { return 2 }
+
 // Describe names the instruction set and the number of threads.
 func (d *Device) Describe() string {
 	return fmt.Sprintf("cpu (%v, %d threads)", d.isa, d.opts.Threads)
