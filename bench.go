@@ -2,172 +2,179 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"math/rand/v2"
+	"math"
 	"os"
-	"text/tabwriter"
-	"time"
+	"slices"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
 	"github.com/moaserve/moaserve/runtime"
+	"github.com/moaserve/moaserve/runtime/plan"
 )
 
 // benchCmd measures the engine: scheduling, sampling and detokenisation are
 // part of every figure.
 type benchCmd struct {
 	modelFlags
-	Plans   []string `help:"Plans to measure." default:"dense,moa-50"`
-	Depths  []int    `help:"Prompt lengths, in tokens." default:"16,512,2048,7000"`
-	Batches []int    `help:"Streams at a time." default:"1"`
-	Tokens  int      `help:"Tokens to decode in each stream." default:"64"`
-	Repeat  int      `help:"Runs of each point; the best counts." default:"2"`
-	JSON    bool     `help:"Print JSON lines instead of a table."`
+	Plans       []string `help:"Plans to measure: dense, uniform:50%, mixed:50% (spans spread around half the context, as a search gives), a plan file or the name of a known plan; a comma within one is written \\,. By default dense, and the model's default plan." placeholder:"PLAN,..."`
+	Depths      []int    `help:"Lengths of the prompts, in tokens." default:"16,512,2048,7000"`
+	Batches     []int    `help:"Streams at a time." default:"1"`
+	PromptMix   float64  `help:"Mix the lengths of a batch's prompts: 0.5 spreads them evenly from half the depth to one and a half of it." default:"0" placeholder:"SHARE"`
+	Steps       int      `help:"Decode steps to measure, all streams taking part; 0 measures prompts only." default:"64" aliases:"tokens"`
+	Repeat      int      `help:"Runs of each point; the one of median decode speed is printed." default:"1"`
+	Rehearse    bool     `help:"Read each kind of prompts once before they are measured, so that what a device tunes for new shapes does not count." default:"true" negatable:""`
+	Temperature float32  `help:"Temperature of the sampling; 0 takes the likeliest token." default:"0"`
+	Bandwidth   float64  `help:"Bytes a second, in GB/s, that the figures are held against; 0 measures a plain read of the device's memory." default:"0" placeholder:"GB/s"`
+	JSON        bool     `help:"Print JSON lines instead of a table; the names of the fields tell their units."`
+
+	Gap           bool    `help:"Measure instead how a long prompt and a stream that decodes disturb each other: the gaps between the stream's tokens alone and beside it, the prompt's time alone and beside the stream. The stream's prompt has the first depth, the plan is the first."`
+	GapPrompt     int     `help:"Length of the long prompt, in tokens." default:"8192" placeholder:"TOKENS"`
+	GapTokens     int     `help:"Longest answer of the stream." default:"2048" placeholder:"TOKENS"`
+	DecodeStretch float64 `help:"As for serve: how many times as long a step may take beside long prompts." default:"2.5"`
+	URL           string  `help:"With --gap: measure a running server, this or another OpenAI-compatible one, by streamed completions of random words over HTTP, instead of a model in this process." placeholder:"URL"`
+	APIKey        string  `help:"Key for --url." placeholder:"KEY"`
 }
 
-// benchPoint is one row of the result.
-type benchPoint struct {
-	Plan    string  `json:"plan"`
-	Depth   int     `json:"depth"`
-	Batch   int     `json:"batch"`
-	Prefill float64 `json:"prefill_tok_s"`          // prompt tokens of all streams over the time until the last first token
-	Decode  float64 `json:"decode_tok_s,omitempty"` // tokens of all streams a second, while all decode
-	TTFT    float64 `json:"ttft_ms"`                // until the last stream's first token
-	KVPages int     `json:"kv_pages"`               // of all streams at the end
+// Help is printed by bench --help.
+func (*benchCmd) Help() string {
+	return `The prompts are random tokens. A point, that is a plan, a depth and a number of streams, is measured in two parts.
+
+First all prompts are read, with nothing else running: prompt tok/s counts all their tokens from the first request to the last first token; "first token" is the time from a stream's request to its first token, which includes waiting for the others: of the median stream and of the last one.
+
+Then all streams decode. After some steps of all of them, which do not count, the steps that do are timed until every stream has made its tokens: decode tok/s counts the tokens of all streams, the gaps are those between a stream's tokens.
+
+A decode step reads the weights once, a row of the embedding for each stream, and of each stream the KV pages that its plan makes visible. Those bytes are counted exactly, page by page; a page counts whole. Divided by the time they are the bandwidth reached, which cannot exceed the bound unless caches hold the most of them. What the arithmetic of the step, the launches, the sampling and the host take beside it shows as the distance from 100 %. On the CPU, weights count as the model file stores them.
+
+  moaserve bench --model synthetic:llama-3-8b --backend cuda --plans dense,mixed:50% --depths 8192 --batches 1,32 --step-tokens 8192
+  moaserve bench --model synthetic:vicuna-7b --backend cuda --plans dense,plan.json --depths 3900 --batches 30
+  moaserve bench --model synthetic:llama-3-8b --backend cuda --depths 131000 --context 131072 --steps 16
+  moaserve bench --gap --url http://127.0.0.1:8080 --depths 512 --gap-prompt 8192`
 }
 
-// Run measures every combination of plan, depth and batch.
+// Validate refuses what cannot be measured.
+func (c *benchCmd) Validate() error {
+	switch {
+	case len(c.Depths) == 0 || slices.Min(c.Depths) < 1 || len(c.Batches) == 0 || slices.Min(c.Batches) < 1:
+		return errors.New("--depths and --batches must be positive")
+	case !(c.PromptMix >= 0 && c.PromptMix < 1):
+		return errors.New("--prompt-mix must be at least 0 and less than 1")
+	case c.Steps < 0 || c.Repeat < 1 || c.GapPrompt < 1 || c.GapTokens < 1:
+		return errors.New("--steps, --repeat, --gap-prompt and --gap-tokens must not be less than 0, 1, 1 and 1")
+	case c.URL != "" && !c.Gap:
+		return errors.New("--url needs --gap: other figures are measured in this process")
+	case c.URL == "":
+		return c.modelFlags.Validate()
+	}
+	return nil
+}
+
+// Run measures every combination of plan, depth and batch, or the gaps.
 func (c *benchCmd) Run(ctx context.Context) error {
+	if c.Gap {
+		return c.runGap(ctx)
+	}
 	o, err := c.options()
 	if err != nil {
 		return err
 	}
-	o.Plan, o.Plans = c.Plans[0], c.Plans[1:]
-	o.NoPrefixCache = true // a repeated prompt is to be computed again
-	for _, b := range c.Batches {
-		o.MaxSequences = max(o.MaxSequences, b)
+	// What two first tokens are apart is of no interest here: prompts are read, then
+	// streams decode, and what is left of a prompt then is to be over soon.
+	o.DecodeStretch = math.MaxInt32
+	o.Warm = c.Rehearse
+	o.NoPrefixCache = false // decoding goes on from what reading left there
+	streams, longest := slices.Max(c.Batches), 0
+	for _, depth := range c.Depths {
+		longest = max(longest, slices.Max(promptLengths(depth, streams, c.PromptMix)))
 	}
-	e, err := runtime.Open(ctx, c.Model, o)
+	if o.MaxSequences > 0 || streams > defaultStreams {
+		o.MaxSequences = max(o.MaxSequences, streams)
+	}
+	if o.StepTokens > 0 {
+		o.StepTokens = max(o.StepTokens, o.MaxSequences)
+	}
+	o.KVSequences = streams + 1
+	o.MaxQueuedRequests, o.MaxQueuedTokens = streams, streams*(longest+1)
+	if o.Context == 0 {
+		o.Context = longest + 1 + answerTokens(streams, c.Steps)
+	}
+	e, names, err := c.open(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = e.Close() }()
-
-	points := len(c.Plans) * len(c.Depths) * len(c.Batches) * c.Repeat
-	bar := progressbar.NewOptions(points, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("measuring"),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetVisibility(!c.JSON && term.IsTerminal(int(os.Stderr.Fd()))))
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
-	if !c.JSON {
-		fmt.Printf("%s, %s\n", e.Name(), e.Describe())
-		_, _ = fmt.Fprintln(w, "plan\tdepth\tstreams\tprefill tok/s\tdecode tok/s\tfirst token ms\tKV pages\t")
+	b := &bench{cmd: c, engine: e, out: newBenchOutput(os.Stdout, c.JSON), warm: make(map[[2]int]bool)}
+	points, err := b.points(names)
+	if err != nil {
+		return err
 	}
-	for _, name := range c.Plans {
-		for _, depth := range c.Depths {
-			for _, batch := range c.Batches {
-				var best benchPoint
-				for r := range c.Repeat {
-					p, err := measure(ctx, e, name, depth, batch, c.Tokens, uint64(r))
-					if err != nil {
-						return err
-					}
-					best.Plan, best.Depth, best.Batch, best.KVPages = p.Plan, p.Depth, p.Batch, p.KVPages
-					best.Prefill, best.Decode = max(best.Prefill, p.Prefill), max(best.Decode, p.Decode)
-					if r == 0 || p.TTFT < best.TTFT {
-						best.TTFT = p.TTFT
-					}
-					_ = bar.Add(1)
-				}
-				if c.JSON {
-					if err := json.NewEncoder(os.Stdout).Encode(best); err != nil {
-						return err
-					}
-					continue
-				}
-				decode := "-" // the first stream ended before the last began: more --tokens are needed
-				if best.Decode > 0 {
-					decode = fmt.Sprintf("%.1f", best.Decode)
-				}
-				_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%s\t%.1f\t%d\t\n", best.Plan, best.Depth, best.Batch, best.Prefill, decode, best.TTFT, best.KVPages)
-			}
+	b.out.begin(e, b.findBound())
+	bar := progressbar.NewOptions(len(points), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("measuring"),
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetVisibility(!c.JSON && term.IsTerminal(int(os.Stderr.Fd()))))
+	for _, x := range points {
+		p, err := b.median(ctx, x)
+		if err == nil {
+			err = b.out.point(p)
 		}
+		if err != nil { // what was measured is not lost
+			return errors.Join(fmt.Errorf("%v: %w", x, err), b.out.end())
+		}
+		_ = bar.Add(1)
 	}
 	_ = bar.Finish()
-	return w.Flush()
+	return b.out.end()
 }
 
-// measure runs batch streams of random prompts at once. The decode rate counts
-// the tokens between the last stream's first token and the first stream's last
-// one: the time in which all of them decode.
-func measure(ctx context.Context, e *runtime.Engine, planName string, depth, batch, tokens int, seed uint64) (benchPoint, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	vocab := e.Model().Vocab
-	rnd := rand.New(rand.NewPCG(seed, uint64(depth)))
-	type outcome struct {
-		at  []time.Time
-		err error
+// defaultStreams is how many sequences every backend runs at a time by default.
+const defaultStreams = 64
+
+// open opens the model and returns the names of the plans to measure. Dense is its
+// default, so that the KV cache is sized for the plan that takes most.
+func (c *benchCmd) open(ctx context.Context, o runtime.Options) (*runtime.Engine, []string, error) {
+	o.Plan, o.Plans = "dense", c.Plans
+	e, err := runtime.Open(ctx, c.Model, o)
+	if err != nil {
+		return nil, nil, err
 	}
-	results := make(chan outcome, batch)
-	start := time.Now()
-	for range batch {
-		prompt := make([]int32, depth)
-		for i := range prompt {
-			prompt[i] = int32(rnd.IntN(vocab))
-		}
-		events, err := e.Generate(ctx, runtime.Request{Prompt: prompt, Plan: planName, MaxTokens: tokens, IgnoreEOS: true})
-		if err != nil {
-			return benchPoint{}, err
-		}
-		go func() {
-			var out outcome
-			for ev := range events {
-				switch {
-				case len(ev.Tokens) > 0:
-					out.at = append(out.at, time.Now())
-				case ev.Kind == runtime.EventFinished && ev.Reason != runtime.ReasonLength:
-					out.err = fmt.Errorf("a stream ended with %q: %w", ev.Reason, ev.Err)
-				}
-			}
-			results <- out
-		}()
+	names, err := c.planNames(e)
+	if err != nil {
+		return nil, nil, errors.Join(err, e.Close())
 	}
-	p := benchPoint{Plan: planName, Depth: depth, Batch: batch}
-	var all []outcome
-	for range batch {
-		out := <-results
-		if out.err != nil || len(out.at) == 0 {
-			return p, fmt.Errorf("measuring %s at depth %d: %d tokens came: %w", planName, depth, len(out.at), out.err)
-		}
-		all = append(all, out)
-	}
-	from, to := all[0].at[0], all[0].at[len(all[0].at)-1]
-	for _, out := range all {
-		if out.at[0].After(from) {
-			from = out.at[0]
-		}
-		if last := out.at[len(out.at)-1]; last.Before(to) {
-			to = last
-		}
-	}
-	n := 0
-	for _, out := range all {
-		for _, t := range out.at {
-			if t.After(from) && !t.After(to) {
-				n++
-			}
-		}
-	}
-	for _, pl := range e.Plans() {
-		if pl.Name == planName {
-			p.KVPages = batch * pl.Bind(depth+tokens).Pages(depth+tokens)
-		}
-	}
-	ttft := from.Sub(start).Seconds()
-	p.TTFT, p.Prefill = ttft*1e3, float64(batch*depth)/ttft
-	if to.After(from) {
-		p.Decode = float64(n) / to.Sub(from).Seconds()
-	}
-	return p, nil
+	return e, names, nil
 }
+
+// planNames returns what the plans that were asked for are called.
+func (c *benchCmd) planNames(e *runtime.Engine) ([]string, error) {
+	known := func(name string) bool {
+		return slices.ContainsFunc(e.Plans(), func(p *plan.Plan) bool { return p.Name == name })
+	}
+	if len(c.Plans) == 0 {
+		names := []string{"dense"}
+		if known(defaultBenchPlan) {
+			names = append(names, defaultBenchPlan)
+		}
+		return names, nil
+	}
+	var names []string
+	config := e.Model()
+	for _, spec := range c.Plans {
+		name := spec
+		if !known(spec) {
+			p, err := plan.Parse(spec, config.Shape())
+			if err != nil {
+				return nil, err
+			}
+			name = p.Name
+		}
+		if slices.Contains(names, name) {
+			return nil, fmt.Errorf("two of the plans are called %q", name)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// defaultBenchPlan is measured beside dense where it is known.
+const defaultBenchPlan = "moa-50"

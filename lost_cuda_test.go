@@ -36,7 +36,7 @@ func TestLostDeviceEndsTheServer(t *testing.T) {
 	}
 	// 3 layers, so the 100th call is in the 34th step.
 	server := exec.Command(os.Args[0], "serve", "--model", "synthetic:tiny", "--backend", "cuda", "--listen", "127.0.0.1:0", "--kv-memory", "64MiB", "--no-warm-up")
-	server.Env = append(os.Environ(), asProgram+"=1", "FAKECUDA_FAIL=kernel:silu_mul,100,700")
+	server.Env = append(os.Environ(), asProgram+"=1", "FAKECUDA_FAIL=kernel:rope_append,100,700")
 	stderr, err := server.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -57,6 +57,8 @@ func newParser(c *cli) (*kong.Kong, error) {
 		kong.Description(description),
 		kong.UsageOnError(),
 		kong.DefaultEnvars("MOASERVE"),
+		kong.NamedMapper("model", kong.MapperFunc(modelMapper)),
+		kong.Vars{"synthetic": syntheticNames()},
 		kong.Configuration(loadConfig, "/etc/moaserve/config.yaml", "~/.config/moaserve/config.yaml"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)

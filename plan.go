@@ -12,6 +12,7 @@ import (
 
 	"github.com/moaserve/moaserve/runtime/model"
 	"github.com/moaserve/moaserve/runtime/plan"
+	"github.com/moaserve/moaserve/runtime/synthetic"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
@@ -76,7 +77,7 @@ func showPlan(w io.Writer, p *plan.Plan, length int) error {
 
 type checkPlanCmd struct {
 	Plan  string `arg:"" help:"Plan file." type:"existingfile"`
-	Model string `arg:"" help:"Model file or folder." type:"path"`
+	Model string `arg:"" help:"Model file, folder or synthetic:NAME." type:"model"`
 }
 
 // Run says that the plan fits, or which fields differ. It hashes the weights, as
@@ -90,7 +91,7 @@ func (c *checkPlanCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if shape.WeightsSHA256, err = weights.SHA256(ctx, c.Model); err != nil {
+	if shape.WeightsSHA256, err = sumOf(ctx, c.Model); err != nil {
 		return err
 	}
 	if err := p.Check(shape); err != nil {
@@ -100,8 +101,27 @@ func (c *checkPlanCmd) Run(ctx context.Context) error {
 	return nil
 }
 
+// sumOf returns the hash of a model's weights.
+func sumOf(ctx context.Context, path string) (string, error) {
+	if !synthetic.Is(path) {
+		return weights.SHA256(ctx, path)
+	}
+	m, err := synthetic.Open(path, 0)
+	if err != nil {
+		return "", err
+	}
+	return m.SHA256, m.Source.Close()
+}
+
 // shapeOf reads what a plan must fit, the weights' hash aside.
 func shapeOf(path string) (plan.Shape, error) {
+	if synthetic.Is(path) {
+		m, err := synthetic.Open(path, 0)
+		if err != nil {
+			return plan.Shape{}, err
+		}
+		return m.Shape(), m.Source.Close()
+	}
 	src, err := weights.Open(path)
 	if err != nil {
 		return plan.Shape{}, err
@@ -115,7 +135,7 @@ func shapeOf(path string) (plan.Shape, error) {
 
 type importPlanCmd struct {
 	Plan  string `arg:"" help:"Published plan: a JSON object with alphas and betas." type:"existingfile"`
-	Model string `arg:"" help:"Model file or folder it is for." type:"path"`
+	Model string `arg:"" help:"Model file, folder or synthetic:NAME it is for." type:"model"`
 	Out   string `help:"Plan file to write." required:"" placeholder:"FILE" short:"o"`
 	Name  string `help:"Name of the plan; by default that of the file." placeholder:"NAME"`
 	Cover bool   `help:"Make a rule that no rule of the KV head's query heads exceeds at any length, instead of taking the widest."`

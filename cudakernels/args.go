@@ -56,7 +56,6 @@ var (
 	_ Args = (*RMSNorm)(nil)
 	_ Args = (*RopeAppend)(nil)
 	_ Args = (*SiluMul)(nil)
-	_ Args = (*Argmax)(nil)
 	_ Args = (*Sample)(nil)
 )
 
@@ -135,10 +134,7 @@ type DecodeAttention struct {
 func (a *DecodeAttention) Kernel() string { return withStored("decode_attention_", a.HeadDim) }
 
 // Shape implements [Args].
-func (a *DecodeAttention) Shape(d Device) Shape {
-	hd := int(a.HeadDim)
-	return grid(decodeGrid(d, hd), 160, decodeShared(d, hd))
-}
+func (a *DecodeAttention) Shape(d Device) Shape { return decodeShape(d, PagesBF16, int(a.HeadDim)) }
 
 // PrefillPlan lists, layer by layer, the work items of the prefilling sequences,
 // in the order in which [PrefillAttention] takes them. One launch serves all
@@ -186,12 +182,12 @@ type PrefillAttention struct {
 func (a *PrefillAttention) Kernel() string { return withStored("prefill_attention_", a.HeadDim) }
 
 // Shape implements [Args].
-func (a *PrefillAttention) Shape(d Device) Shape { return prefillShape(d, int(a.HeadDim)) }
+func (a *PrefillAttention) Shape(d Device) Shape { return prefillShape(d, PagesBF16, int(a.HeadDim)) }
 
 // Embed gathers the embeddings of the tokens. A token below zero, -1-r, stands for
-// what row r of the step before chose.
+// what row r of the step before chose, and is replaced by it.
 type Embed struct {
-	Tokens  Ptr // int32 [Rows]
+	Tokens  Ptr // in, out: int32 [Rows]
 	Choices Ptr // int32, of the step before
 	Table   Ptr // bfloat16 [Vocab][Hidden]
 	X       Ptr // out: float32 [Rows][Hidden]
@@ -288,34 +284,16 @@ func (a *SiluMul) Shape(Device) Shape {
 	return s
 }
 
-// Argmax picks the likeliest token of every row, the lowest id among equals, and
-// its log-probability. A logit that is not a number counts as -Inf.
-type Argmax struct {
-	Logits Ptr // float32 [Rows][Vocab]
-	Tokens Ptr // out: int32 [Rows]
-	// Logprobs is the natural logarithm of the token's probability, float32
-	// [Rows]; 0 when not wanted.
-	Logprobs Ptr
-
-	Rows  int64
-	Vocab int64
-}
-
-// Kernel implements [Args].
-func (*Argmax) Kernel() string { return "argmax" }
-
-// Shape implements [Args].
-func (a *Argmax) Shape(Device) Shape { return grid(int(a.Rows), 1024, 0) }
-
-// Sample draws the token of every row as runtime/sample does after biases,
-// penalties and masks, which are the caller's: temperature (below 1e-5 the
-// likeliest token), min_p, top_k, top_p, and a draw in the order of ids. A row
-// without any number above -Inf gets token 0.
+// Sample chooses the token of every row as a sample.Sampler does: logit biases,
+// penalties, the mask and tokens held back; then the likeliest token (temperature
+// below 1e-5), or temperature, min_p, top_k, top_p, and a draw in the order of ids.
+// Log-probabilities are those of the logits as they came, and at the end of the
+// launch the logits are again what they were.
 type Sample struct {
-	Logits   Ptr // float32 [Rows][Vocab]
-	Params   Ptr // SampleRow [Rows]
-	Tokens   Ptr // out: int32 [Rows]
-	Logprobs Ptr // out: as Argmax.Logprobs
+	Logits  Ptr // in, out: float32 [Rows][Vocab]
+	Params  Ptr // SampleRow [Rows]
+	Tokens  Ptr // out: int32 [Rows]
+	Choices Ptr // out: Choice [Rows]
 
 	Rows  int64
 	Vocab int64

@@ -32,10 +32,30 @@ struct Row {
 struct TableDelta {
   int slot, head, block, page;
 };
+struct Adjustment {
+  int id, count;
+  float bias;
+};
+constexpr int HELD = -2;  // a count: the token is not to be chosen
 struct SampleRow {
   double uniform;
+  const uint32_t* mask;
+  Adjustment* adjustments;
+  const int* pending;
   float temperature, topP, minP;
   int topK;
+  float repetition, frequency, presence;
+  int maskWords, adjusted, logprobs;
+};
+struct TopLogprob {
+  int id;
+  float logprob;
+};
+constexpr int TOP_LOGPROBS = 20;
+struct Choice {
+  int id;
+  float logprob;
+  TopLogprob tops[TOP_LOGPROBS];
 };
 
 // Bytes of the keys (or the values) of a page; byte of element (token, d) in it.

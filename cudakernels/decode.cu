@@ -12,50 +12,24 @@
 // the workspace, whose words hold a NaN that no arithmetic produces until they are
 // written. A thread block that is out of pages polls for its share of the merge: no
 // counter, no fence, no atomic, and no thread block that merges alone.
-#include "plan.cuh"
+#include "decode_merge.cuh"
+#include "decode_pages.cuh"
 
 // Bits of a page's description, above its tokens (1 to 64).
 constexpr uint32_t NEWEST = 256, FIRST = 512, LAST = 1024, END = 2048;
-constexpr uint32_t NOT_READY = 0xffffffffu;
-constexpr int CONSUMERS = 128, THREADS = 160, MAX_PAGES = 2;
-
-struct DecodeArgs {
-  const char* pool;
-  const char* plan;
-  const int* table;
-  const bf16* q;
-  bf16* out;
-  float* workspace;
-  float* clear;
-  int layer, kvHeads, heads, group, headDim, stages;
-  int64_t maxBlocks;
-  float scale;  // times log2(e)
-};
-
-__device__ __forceinline__ uint4 loadRelaxed4(const void* p) {
-  uint4 v;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
-  return v;
-}
-__device__ __forceinline__ uint2 loadRelaxed2(const void* p) {
-  uint2 v;
-  asm volatile("ld.relaxed.gpu.global.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p) : "memory");
-  return v;
-}
-__device__ __forceinline__ void storeRelaxed(void* p, float v) { asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(p), "f"(v) : "memory"); }
-__device__ __forceinline__ void storeRelaxed2(void* p, float x, float y) {
-  asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1,%2};" ::"l"(p), "f"(x), "f"(y) : "memory");
-}
+constexpr int THREADS = CONSUMERS + 32;
 
 // Shared memory behind the ring.
-template <int HD>
+template <class Pages>
 struct Fixed {
+  static constexpr int HD = Pages::HEAD_DIM, RING = Pages::RING;
   static constexpr int SCORES = 72;           // padded row of S
   static constexpr int QUERY = HD * 2 + 16;   // bytes of a padded query
-  uint64_t full[2 * MAX_PAGES], empty[2 * MAX_PAGES], query[MAX_PAGES];  // keys, values, keys, values
-  uint4 meta[MAX_PAGES];                      // description, pair, workspace slot
+  uint64_t full[2 * RING], empty[2 * RING], query[RING];  // keys, values, keys, values
+  uint4 meta[RING];                           // description, pair, workspace slot
+  float4 scales[RING];                        // of the keys, of the values; padding of a page
   float scores[2][8][SCORES];
-  uint8_t queries[MAX_PAGES][8 * QUERY];
+  uint8_t queries[RING][8 * QUERY];
 };
 
 // 32 pages of the run at a time, one a lane.
@@ -92,56 +66,66 @@ __device__ __forceinline__ Batch lookUp(const DecodeArgs& a, const DecodePlan& p
   return b;
 }
 
-template <int HD>
-__device__ __forceinline__ void produce(const DecodeArgs& a, const DecodePlan& plan, const Run& run, Fixed<HD>& f, uint32_t ring, int lane) {
-  constexpr int PAGE = 2 * TILE<HD>;
+template <class Pages>
+__device__ __forceinline__ void produce(const DecodeArgs& a, const DecodePlan& plan, const Run& run, Fixed<Pages>& f, uint32_t ring, int lane) {
+  constexpr int HD = Pages::HEAD_DIM, TILE = Pages::TILE;
   const int pages = a.stages >> 1, G = a.group;
   const uint32_t full = sharedAddress(f.full), empty = sharedAddress(f.empty), query = sharedAddress(f.query), queries = sharedAddress(f.queries);
-  constexpr int QB = HD * 2;
+  constexpr int QB = HD * 2, COLUMNS = Pages::COLUMNS, COLUMN = TILE / COLUMNS, ROW = Pages::ROW;
 #if HOPPER
+  constexpr int SCALES = Pages::SCALED ? 16 : 0;
   const uint64_t policy = evictFirst();
 #endif
   auto issueQuery = [&](int at, int pair) {
 #if HOPPER
     if (lane == 0) barExpect(query + 8 * at, G * QB);
     __syncwarp();
-    if (lane < G) bulkCopy(queries + at * 8 * Fixed<HD>::QUERY + lane * Fixed<HD>::QUERY, a.q + ((int64_t)pair * G + lane) * HD, QB, query + 8 * at);
+    if (lane < G) bulkCopy(queries + at * 8 * Fixed<Pages>::QUERY + lane * Fixed<Pages>::QUERY, a.q + ((int64_t)pair * G + lane) * HD, QB, query + 8 * at);
 #else
     for (int i = lane; i < G * (QB / 16); i += 32) {
       const int r = i / (QB / 16), c = i % (QB / 16);
-      copyAsync16(queries + at * 8 * Fixed<HD>::QUERY + r * Fixed<HD>::QUERY + c * 16, (const char*)(a.q + ((int64_t)pair * G + r) * HD) + c * 16);
+      copyAsync16(queries + at * 8 * Fixed<Pages>::QUERY + r * Fixed<Pages>::QUERY + c * 16, (const char*)(a.q + ((int64_t)pair * G + r) * HD) + c * 16);
     }
     copyAsyncArrive(query + 8 * at);
 #endif
   };
   // Copies the rows of a tile that hold tokens, rounded up to 16.
-  auto issueTile = [&](uint32_t dst, const char* src, int rows, uint32_t bar) {
+  auto issueTile = [&](uint32_t dst, const char* src, int rows, int extra, uint32_t bar) {
 #if HOPPER
     if (lane == 0) {
-      barExpect(bar, rows * QB);
+      barExpect(bar, rows * COLUMNS * ROW + extra);
       if (rows == BLOCK) {
-        bulkCopyHint(dst, src, TILE<HD>, bar, policy);
+        bulkCopyHint(dst, src, TILE, bar, policy);
       } else {
 #pragma unroll
-        for (int c = 0; c < HD / 64; ++c) bulkCopyHint(dst + c * 8192, src + c * 8192, rows * 128, bar, policy);
+        for (int c = 0; c < COLUMNS; ++c) bulkCopyHint(dst + c * COLUMN, src + c * COLUMN, rows * ROW, bar, policy);
       }
     }
 #else
-    for (int c = 0; c < HD / 64; ++c)
-      for (int i = lane; i < rows * 8; i += 32) copyAsync16(dst + c * 8192 + i * 16, src + c * 8192 + i * 16);
+    for (int c = 0; c < COLUMNS; ++c)
+      for (int i = lane; i < rows * (ROW / 16); i += 32) copyAsync16(dst + c * COLUMN + i * 16, src + c * COLUMN + i * 16);
     copyAsyncArrive(bar);
+#endif
+  };
+  // A page's scales travel with its keys.
+  auto issueScales = [&](int at, const char* page) {
+    const uint32_t dst = sharedAddress(f.scales + at);
+#if HOPPER
+    if (lane == 0) bulkCopy(dst, page + 2 * TILE, SCALES, full + 16 * at);
+#else
+    if (lane == 0) copyAsync16(dst, page + 2 * TILE);
 #endif
   };
 
   int at = 0, phase = 1;
   bool waited = false;
   uint32_t pending = 0;           // ring places whose query must wait
-  int pendingPair[MAX_PAGES];
+  int pendingPair[Pages::RING];
   auto wait = [&]() {
     waitForPrevious();
     waited = true;
 #pragma unroll
-    for (int j = 0; j < MAX_PAGES; ++j)
+    for (int j = 0; j < Pages::RING; ++j)
       if (pending >> j & 1) issueQuery(j, pendingPair[j]);
   };
   Batch b = lookUp(a, plan, run, 0, run.head, lane), next{};
@@ -152,8 +136,8 @@ __device__ __forceinline__ void produce(const DecodeArgs& a, const DecodePlan& p
     // newest page may still be written by the kernel before.
     if (!waited && ((bits & NEWEST) || i >= pages)) wait();
     const int rows = ((bits & 255) + 15) & ~15;
-    const char* src = a.pool + (int64_t)page * PAGE;
-    const uint32_t dst = ring + at * PAGE;
+    const char* src = a.pool + (int64_t)page * Pages::PAGE;
+    const uint32_t dst = ring + at * 2 * TILE;
     if (!HOPPER || lane == 0) barWait(empty + 16 * at, phase);
     if (lane == 0) {
       f.meta[at] = make_uint4(i == run.pages - 1 ? bits | END : bits, pair, slot, 0);
@@ -162,9 +146,15 @@ __device__ __forceinline__ void produce(const DecodeArgs& a, const DecodePlan& p
 #endif
     }
     __syncwarp();
-    issueTile(dst, src, rows, full + 16 * at);
+#if HOPPER
+    issueTile(dst, src, rows, SCALES, full + 16 * at);
+    if (Pages::SCALED) issueScales(at, src);
+#else
+    if (Pages::SCALED) issueScales(at, src);  // the arrival after the tile counts it
+    issueTile(dst, src, rows, 0, full + 16 * at);
+#endif
     if (!HOPPER || lane == 0) barWait(empty + 16 * at + 8, phase);
-    issueTile(dst + TILE<HD>, src + TILE<HD>, rows, full + 16 * at + 8);
+    issueTile(dst + TILE, src + TILE, rows, 0, full + 16 * at + 8);
     __syncwarp();
     if (bits & FIRST) {  // the query's place is free when the values' is
       if (waited) {
@@ -172,7 +162,7 @@ __device__ __forceinline__ void produce(const DecodeArgs& a, const DecodePlan& p
       } else {
         pending |= 1u << at;
 #pragma unroll
-        for (int j = 0; j < MAX_PAGES; ++j)
+        for (int j = 0; j < Pages::RING; ++j)
           if (j == at) pendingPair[j] = pair;
       }
     }
@@ -188,25 +178,15 @@ __device__ __forceinline__ void produce(const DecodeArgs& a, const DecodePlan& p
 #endif
 }
 
-template <int HD>
-__device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<HD>& f, uint32_t ring, int w, int lane) {
-  constexpr int PAGE = 2 * TILE<HD>, SP = Fixed<HD>::SCORES;
-  constexpr int SLICE = HD / 4, MT = SLICE / 16;  // a warp's dimensions; its 16-row tiles of O^T
+template <class Pages>
+__device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<Pages>& f, uint32_t ring, int w, int lane) {
+  constexpr int HD = Pages::HEAD_DIM, SP = Fixed<Pages>::SCORES, SLICE = HD / 4, MT = Pages::MT;
   const int G = a.group, pages = a.stages >> 1, row = lane & 7, quad = lane & 3;
   const uint32_t full = sharedAddress(f.full), empty = sharedAddress(f.empty), query = sharedAddress(f.query);
-
-  // ldmatrix addresses in a tile; for K a step of 16 dimensions is an XOR with 32 in 128
-  // bytes, and 8192 per 64 dimensions.
-  const uint32_t kBase = ring + (16 * w + ((lane >> 3) & 1) * 8 + row) * 128 + (((lane >> 4) ^ row) << 4);
-  uint32_t vBase[MT];
-#pragma unroll
-  for (int i = 0; i < MT; ++i) {
-    const int c = (SLICE / 8) * w + 2 * i + ((lane >> 3) & 1);
-    vBase[i] = ring + TILE<HD> + (c >> 3) * 8192 + ((lane >> 4) * 8 + row) * 128 + (((c & 7) ^ row) << 4);
-  }
+  Pages tile(ring, w, lane);
   const int n = lane >> 2, h0 = quad * 2;  // my head as a column of P; my two heads as columns of O^T
   // Columns beyond G repeat a head; nobody reads them.
-  const uint32_t qBase = sharedAddress(f.queries) + (row % G) * Fixed<HD>::QUERY + (lane >> 3) * 16;
+  const uint32_t qBase = sharedAddress(f.queries) + (row % G) * Fixed<Pages>::QUERY + (lane >> 3) * 16;
   // S: written as [head h0, h0+1][token 16w + lane/4 (+8)], read as [head n][tokens 8t + 2*quad (+1)].
   float* const sWrite = &f.scores[0][h0][16 * w + n];
   const float* const sRead = &f.scores[0][n][2 * quad];
@@ -214,12 +194,14 @@ __device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<HD>& f, uint3
   int at = 0, phase = 0, buffer = 0;
   uint32_t queryPhase = 0;
   float m = -INFINITY, l = 0, o[2][MT][4];
-  uint32_t q[HD / 16][2], ka[HD / 16][4];
+  typename Pages::Query q;
   uint4 next;
+  float2 nextScales;  // of keys and values
+  float unit = 1;     // of O: the scale of the last page's values
   auto loadK = [&](int s) {  // the keys' fragments and the page's description; frees the keys
     next = f.meta[s];
-#pragma unroll
-    for (int k = 0; k < HD / 16; ++k) ldsm4(ka[k], ((kBase + s * PAGE) ^ ((k & 3) << 5)) + (k >> 2) * 8192);
+    if (Pages::SCALED) nextScales = *(const float2*)(f.scales + s);
+    tile.loadKeys(s);
     __syncwarp();
     if (lane == 0) barArrive(empty + 16 * s);
   };
@@ -237,9 +219,10 @@ __device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<HD>& f, uint3
 #pragma unroll
       for (int k = 0; k < HD / 32; ++k) {
         uint32_t x[4];
-        ldsm4(x, qBase + at * 8 * Fixed<HD>::QUERY + k * 64);
+        ldsm4(x, qBase + at * 8 * Fixed<Pages>::QUERY + k * 64);
         q[2 * k][0] = x[0]; q[2 * k][1] = x[1]; q[2 * k + 1][0] = x[2]; q[2 * k + 1][1] = x[3];
       }
+      Pages::prepare(q);
       m = -INFINITY; l = 0;
 #pragma unroll
       for (int i = 0; i < MT; ++i)
@@ -250,21 +233,22 @@ __device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<HD>& f, uint3
     float c[4][4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) c[k][0] = c[k][1] = c[k][2] = c[k][3] = 0;
-#pragma unroll
-    for (int k = 0; k < HD / 16; ++k) mma(c[k & 3], ka[k], q[k][0], q[k][1]);
-    uint32_t va[4][MT][4];
+    tile.scores(c, q);
+    float keyScale = a.scale, valueRatio = 1;
+    if (Pages::SCALED) {
+      keyScale *= nextScales.x * HALF_UNIT;
+      valueRatio = unit * inverse(nextScales.y);
+      unit = nextScales.y;
+    }
     auto loadV = [&]() {  // the values' fragments; frees the values
-#pragma unroll
-      for (int t = 0; t < 4; ++t)
-#pragma unroll
-        for (int i = 0; i < MT; ++i) ldsm4t(va[t][i], vBase[i] + at * PAGE + t * 2048);
+      tile.loadValues(at);
       __syncwarp();
       if (lane == 0) barArrive(empty + 16 * at + 8);
     };
     const bool haveV = ready(full + 16 * at + 8, phase);
     if (haveV) loadV();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) c[0][k] = ((c[0][k] + c[1][k]) + (c[2][k] + c[3][k])) * a.scale;
+    for (int k = 0; k < 4; ++k) c[0][k] = ((c[0][k] + c[1][k]) + (c[2][k] + c[3][k])) * keyScale;
     if (tokens < BLOCK) {
       const int t0 = 16 * w + n;
       if (t0 >= tokens) c[0][0] = -INFINITY, c[0][1] = -INFINITY;
@@ -291,14 +275,15 @@ __device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<HD>& f, uint3
     x = fmaxf(x, __shfl_xor_sync(~0u, x, 2));
     const float mn = fmaxf(m, x), scale = ex2(m - mn);
     m = mn;
-    const float s0 = __shfl_sync(~0u, scale, quad * 8), s1 = __shfl_sync(~0u, scale, quad * 8 + 4);
+    float s0 = __shfl_sync(~0u, scale, quad * 8), s1 = __shfl_sync(~0u, scale, quad * 8 + 4);
+    if (Pages::SCALED) s0 *= valueRatio, s1 *= valueRatio;
     uint32_t p[8];
     float ls[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int t = 0; t < 8; ++t) {
       const float px = ex2(v[t].x - mn), py = ex2(v[t].y - mn);
       ls[t & 3] += px + py;
-      p[t] = pack(px, py);
+      p[t] = Pages::probabilities(px, py);
     }
     l = l * scale + ((ls[0] + ls[1]) + (ls[2] + ls[3]));
 #pragma unroll
@@ -311,14 +296,17 @@ __device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<HD>& f, uint3
     }
 #pragma unroll
     for (int t = 0; t < 4; ++t)
-      if (16 * t < tokens) {
-#pragma unroll
-        for (int i = 0; i < MT; ++i) mma(o[t & 1][i], va[t][i], p[2 * t], p[2 * t + 1]);
-      }
+      if (16 * t < tokens) tile.output(o[t & 1], t, p[2 * t], p[2 * t + 1]);
 
     if (bits & LAST) {  // the end of a pair in this run: my dimensions are final
       l += __shfl_xor_sync(~0u, l, 1);
       l += __shfl_xor_sync(~0u, l, 2);
+      if (Pages::SCALED) {
+#pragma unroll
+        for (int i = 0; i < MT; ++i)
+#pragma unroll
+          for (int k = 0; k < 4; ++k) o[0][i][k] *= unit * HALF_UNIT, o[1][i][k] *= unit * HALF_UNIT;
+      }
       const int slot = (int)meta.z, d0 = SLICE * w + n;
       if (slot >= 0) {
         float* ml = a.workspace + (int64_t)2 * gridDim.x * G * HD;
@@ -352,82 +340,11 @@ __device__ __forceinline__ void consume(const DecodeArgs& a, Fixed<HD>& f, uint3
   }
 }
 
-// My share of the merge of cut pairs: elements of 4 floats, each by 2^lanes threads.
-template <int HD>
-__device__ __forceinline__ void mergeParts(const DecodeArgs& a, const DecodePlan& plan, int4 head, int4 item, int e) {
-  const int G = a.group, quads = G * (HD / 4), share = head.y, log = head.z, width = 1 << log, sub = threadIdx.x & (width - 1);
-  const int first = blockIdx.x * share, end = min(first + share, head.x * quads);
-  const float* ml = a.workspace + (int64_t)2 * gridDim.x * G * HD;
-  for (int e0 = first; e0 < end; e0 += CONSUMERS >> log) {
-    const bool active = e < end;
-    const int x = active ? e % quads : 0, g = x / (HD / 4), d = x % (HD / 4) * 4, parts = active ? item.z : 0;
-    constexpr int U = 4;
-    float4 acc = make_float4(0, 0, 0, 0);
-    float M = -INFINITY, L = 0;
-    for (int j = sub; j < parts; j += width * U) {
-      uint4 ov[U];
-      uint2 mv[U];
-      bool ok;
-      do {
-        ok = true;
-#pragma unroll
-        for (int u = 0; u < U; ++u) {
-          const int k = j + u * width;
-          if (k < parts) {
-            const int slot = 2 * (item.y + k) + (k == 0);  // a pair's first part begins in its run
-            ov[u] = loadRelaxed4(a.workspace + ((int64_t)slot * G + g) * HD + d);
-            mv[u] = loadRelaxed2(ml + (slot * G + g) * 2);
-          } else {
-            ov[u] = make_uint4(0, 0, 0, 0);
-            mv[u] = make_uint2(0xff800000u, 0);
-          }
-        }
-#pragma unroll
-        for (int u = 0; u < U; ++u)
-          ok = ok && ov[u].x != NOT_READY && ov[u].y != NOT_READY && ov[u].z != NOT_READY && ov[u].w != NOT_READY && mv[u].x != NOT_READY && mv[u].y != NOT_READY;
-      } while (!ok);
-      float Mn = M;
-#pragma unroll
-      for (int u = 0; u < U; ++u) Mn = fmaxf(Mn, __uint_as_float(mv[u].x));
-      const float old = ex2(M - Mn);
-      L *= old; acc.x *= old; acc.y *= old; acc.z *= old; acc.w *= old;
-      M = Mn;
-#pragma unroll
-      for (int u = 0; u < U; ++u) {
-        const float f = ex2(__uint_as_float(mv[u].x) - Mn);
-        L += __uint_as_float(mv[u].y) * f;
-        acc.x += __uint_as_float(ov[u].x) * f; acc.y += __uint_as_float(ov[u].y) * f;
-        acc.z += __uint_as_float(ov[u].z) * f; acc.w += __uint_as_float(ov[u].w) * f;
-      }
-    }
-    __syncwarp();
-    float Mx = M;
-#pragma unroll
-    for (int s = 1; s < 32; s <<= 1)
-      if (s < width) Mx = fmaxf(Mx, __shfl_xor_sync(~0u, Mx, s));
-    const float f = M == -INFINITY ? 0.f : ex2(M - Mx);
-    L *= f; acc.x *= f; acc.y *= f; acc.z *= f; acc.w *= f;
-#pragma unroll
-    for (int s = 1; s < 32; s <<= 1)
-      if (s < width) {
-        L += __shfl_xor_sync(~0u, L, s);
-        acc.x += __shfl_xor_sync(~0u, acc.x, s); acc.y += __shfl_xor_sync(~0u, acc.y, s);
-        acc.z += __shfl_xor_sync(~0u, acc.z, s); acc.w += __shfl_xor_sync(~0u, acc.w, s);
-      }
-    if (active && sub == 0 && d < a.headDim) {
-      const float inv = __fdividef(1.f, L);
-      bf16* out = a.out + ((int64_t)item.x * G + g) * a.headDim + d;
-      *(uint2*)out = make_uint2(pack(acc.x * inv, acc.y * inv), pack(acc.z * inv, acc.w * inv));
-    }
-    e += CONSUMERS >> log;
-    if (e < end) item = __ldg(plan.items + e / quads);
-  }
-}
-
-template <int HD>
+template <class Pages>
 __device__ __forceinline__ void decode(const DecodeArgs& a) {
   extern __shared__ __align__(1024) uint8_t shared[];
-  Fixed<HD>& f = *(Fixed<HD>*)(shared + a.stages * TILE<HD>);
+  constexpr int HD = Pages::HEAD_DIM;
+  Fixed<Pages>& f = *(Fixed<Pages>*)(shared + a.stages * Pages::TILE);
   const uint32_t ring = sharedAddress(shared);
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   const DecodePlan plan((char*)a.plan);
@@ -436,10 +353,10 @@ __device__ __forceinline__ void decode(const DecodeArgs& a) {
   if (warp == CONSUMERS / 32) {
     const int4 r0 = __ldg((const int4*)(plan.runs + blockIdx.x)), r1 = __ldg((const int4*)(plan.runs + blockIdx.x) + 1);
     const Run run{r0.x, r0.y, r0.z, r0.w, r1.x, r1.y, {0, 0}};
-    if (lane < 2 * MAX_PAGES) {
+    if (lane < 2 * Pages::RING) {
       barInit(sharedAddress(f.full + lane), HOPPER ? 1 : lane & 1 ? 32 : 33);
       barInit(sharedAddress(f.empty + lane), CONSUMERS / 32);
-      if (lane < MAX_PAGES) barInit(sharedAddress(f.query + lane), HOPPER ? 1 : 32);
+      if (lane < Pages::RING) barInit(sharedAddress(f.query + lane), HOPPER ? 1 : 32);
 #if HOPPER
       barInitFence();
 #endif
@@ -447,7 +364,7 @@ __device__ __forceinline__ void decode(const DecodeArgs& a) {
     __syncwarp();
     namedArrive(1, THREADS);
     if (run.pages > 0)
-      produce<HD>(a, plan, run, f, ring, lane);
+      produce<Pages>(a, plan, run, f, ring, lane);
     else
       waitForPrevious();
     return;
@@ -462,18 +379,21 @@ __device__ __forceinline__ void decode(const DecodeArgs& a) {
   const int words = 2 * gridDim.x * a.group * (HD + 2) / 4;
   for (int i = blockIdx.x * CONSUMERS + threadIdx.x; i < words; i += gridDim.x * CONSUMERS)
     ((uint4*)a.clear)[i] = make_uint4(NOT_READY, NOT_READY, NOT_READY, NOT_READY);
-  if (pages > 0) consume<HD>(a, f, ring, warp, lane);
+  if (pages > 0) consume<Pages>(a, f, ring, warp, lane);
   mergeParts<HD>(a, plan, head, item, e);
 }
 
-#define DECODE(HD, PER_SM)                                                                                             \
-  extern "C" __global__ void __launch_bounds__(THREADS, PER_SM) decode_attention_##HD(                                 \
+#define DECODE(NAME, PAGES, PER_SM)                                                                                    \
+  extern "C" __global__ void __launch_bounds__(THREADS, PER_SM) NAME(                                                  \
       const char* pool, const char* plan, const int* table, const bf16* q, bf16* out, float* workspace, float* clear,  \
       int64_t layer, int64_t kvHeads, int64_t heads, int64_t maxBlocks, int64_t group, int64_t headDim, int64_t stages, \
       double scale) {                                                                                                  \
-    decode<HD>({pool, plan, table, q, out, workspace, clear, (int)layer, (int)kvHeads, (int)heads, (int)group,         \
-                (int)headDim, (int)stages, maxBlocks, (float)(scale * 1.4426950408889634)});                           \
+    decode<PAGES>({pool, plan, table, q, out, workspace, clear, (int)layer, (int)kvHeads, (int)heads, (int)group,      \
+                   (int)headDim, (int)stages, maxBlocks, (float)(scale * 1.4426950408889634)});                        \
   }
-DECODE(64, 3)
-DECODE(128, 2)
-DECODE(256, 1)
+DECODE(decode_attention_64, PagesBF16<64>, 3)
+DECODE(decode_attention_128, PagesBF16<128>, 2)
+DECODE(decode_attention_256, PagesBF16<256>, 1)
+DECODE(decode_attention_fp8_64, PagesE4M3<64>, 4)
+DECODE(decode_attention_fp8_128, PagesE4M3<128>, 3)
+DECODE(decode_attention_fp8_256, PagesE4M3<256>, 2)

@@ -29,8 +29,8 @@
 // Residual stream: float32 [rows][hidden]. Everything else that flows is
 // bfloat16, row-major; norm weights and biases are float32.
 //
-// KV page: the keys and values of one block (64 tokens) of one KV head of one
-// layer, bfloat16, keys first. A head's dimensions are stored padded with zeros
+// KV page ([PagesBF16]): the keys and values of one block (64 tokens) of one KV head of
+// one layer, bfloat16, keys first. A head's dimensions are stored padded with zeros
 // to [StoredHeadDim]. Element (token, d) of the keys is at byte
 //
 //	(d/64)*8192 + token*128 + ((d%64/8 ^ token%8) * 16) + d%8*2
@@ -39,6 +39,16 @@
 // of 128-byte rows in Hopper's 128-byte swizzle, so that a page is copied as it
 // is to where the tensor cores want it. The pool is an array of pages; it must be
 // zeroed once, because tokens past a sequence's end are multiplied by zero.
+//
+// With [PagesFP8] keys and values are e4m3 (an 8-bit float; largest value 448). Element
+// (token, d) of the keys is at byte
+//
+//	token*StoredHeadDim + (d/16 ^ (token%2*4 + token/2%4)) % (StoredHeadDim/16) * 16 + d%8*2 + d/8%2
+//
+// and of the values StoredHeadDim*64 bytes further; then follow the scales, which codes
+// are multiplied by, of the keys and of the values, float32, in 128 bytes. A scale is the
+// power of two, from 2^-6 to 2^7, for which the largest magnitude of the block's first
+// token becomes 2 to 4: the scale of a page never changes.
 //
 // Page table: int32 [slots][heads][maxBlocks], heads = layers * KV heads,
 // head = layer*kvHeads + kvHead. Entries change through [ScatterPages] alone.

@@ -1,13 +1,17 @@
 // The element-wise kernels of a layer. The residual stream is float32.
 #include "plan.cuh"
 
-extern "C" __global__ void embed(const int* tokens, const int* choices, const bf16* table, float* x, int64_t rows, int64_t hidden, int64_t vocab) {
+extern "C" __global__ void embed(int* tokens, const int* choices, const bf16* table, float* x, int64_t rows, int64_t hidden, int64_t vocab) {
   launchDependents();
   waitForPrevious();
   const int64_t r = blockIdx.x;
   if (r >= rows) return;
   int token = tokens[r];
-  if (token < 0) token = choices[-1 - token];
+  if (token < 0) {
+    token = choices[-1 - token];
+    __syncthreads();
+    if (threadIdx.x == 0) tokens[r] = token;
+  }
   if (token < 0 || token >= vocab) token = 0;
   const uint4* src = (const uint4*)(table + token * hidden);
   float4* dst = (float4*)(x + r * hidden);
@@ -78,96 +82,6 @@ extern "C" __global__ void __launch_bounds__(1024) rmsnorm(float* x, const bf16*
     for (int k = 0; k < 4; ++k) u[k] = pack(v[p][2 * k] * f * w[p][2 * k], v[p][2 * k + 1] * f * w[p][2 * k + 1]);
     ((uint4*)(y + r * hidden))[i] = make_uint4(u[0], u[1], u[2], u[3]);
   }
-}
-
-// A warp takes one head of one row: queries, then keys, then values.
-constexpr int ROPE_WARPS = 4;
-
-extern "C" __global__ void __launch_bounds__(32 * ROPE_WARPS) rope_append(
-    const bf16* qkv, const float* bias, const float* qNorm, const float* kNorm, const float* angles, const Row* meta, const Seq* seqs,
-    const int* table, char* pool, bf16* q, char* qTiles, int64_t rows, int64_t queryHeads, int64_t kvHeads, int64_t headDim, int64_t pairs,
-    int64_t interleaved, int64_t layer, int64_t heads, int64_t maxBlocks, double eps) {
-  __shared__ float shared[ROPE_WARPS][256];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int hd = (int)headDim, stored = storedHeadDim(hd), all = (int)(queryHeads + 2 * kvHeads);
-  const int64_t r = blockIdx.x;
-  const int h = blockIdx.y * ROPE_WARPS + warp;
-  float* v = shared[warp];
-  launchDependents();
-  waitForPrevious();
-  if (r >= rows || h >= all) return;
-  const Row m = meta[r];
-  if (m.seq < 0) return;
-  const Seq s = seqs[m.seq];
-  const bool isQuery = h < queryHeads, isKey = !isQuery && h < queryHeads + kvHeads;
-
-  float sum = 0;
-  for (int d = 2 * lane; d < stored; d += 64) {
-    float2 x = make_float2(0, 0);
-    if (d < hd) {
-      x = unpack(*(const uint32_t*)(qkv + (r * all + h) * hd + d));
-      if (bias) {
-        x.x += bias[h * hd + d];
-        x.y += bias[h * hd + d + 1];
-      }
-    }
-    v[d] = x.x;
-    v[d + 1] = x.y;
-    sum += x.x * x.x + x.y * x.y;
-  }
-  const float* norm = isQuery ? qNorm : isKey ? kNorm : nullptr;
-  if (norm) {
-    const float f = rsqrtf(warpSum(sum) / (float)hd + (float)eps);
-    for (int d = 2 * lane; d < hd; d += 64) {
-      v[d] *= f * norm[d];
-      v[d + 1] *= f * norm[d + 1];
-    }
-  }
-  __syncwarp();
-
-  // Where the head goes, and the row of it there; values follow keys in a page.
-  char* out;
-  int token = m.pos % BLOCK;
-  bool tiled = true;
-  const int block = m.pos / BLOCK;
-  if (isQuery) {
-    tiled = s.tile >= 0;
-    if (tiled)
-      out = qTiles + ((int64_t)(s.tile + block - s.start / BLOCK) * queryHeads + h) * (BLOCK * stored * 2);
-    else
-      out = (char*)(q + ((int64_t)m.seq * queryHeads + h) * stored);
-  } else {
-    const int kv = (h - (int)queryHeads) % (int)kvHeads;
-    const int page = table[((int64_t)s.slot * heads + layer * kvHeads + kv) * maxBlocks + block];
-    out = pool + (int64_t)page * (BLOCK * stored * 4) + (isKey ? 0 : BLOCK * stored * 2);
-  }
-  const float2* angle = (const float2*)angles + (int64_t)m.pos * pairs;
-  const int rotated = 2 * (int)pairs;
-  for (int c = lane; c < stored / 8; c += 32) {  // 8 dimensions at a time
-    float x[8];
-#pragma unroll
-    for (int k = 0; k < 8; ++k) {
-      const int d = 8 * c + k;
-      if ((isQuery || isKey) && d < rotated) {
-        const bool second = interleaved ? d & 1 : d >= pairs;
-        const int pair = interleaved ? d >> 1 : second ? d - (int)pairs : d;
-        const float2 a = __ldg(angle + pair);
-        const float other = v[interleaved ? d ^ 1 : second ? d - (int)pairs : d + (int)pairs];
-        x[k] = v[d] * a.x + (second ? other : -other) * a.y;
-      } else {
-        x[k] = v[d];
-      }
-    }
-    const uint4 u = make_uint4(pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7]));
-    *(uint4*)(out + (tiled ? tileOffset(token, 8 * c) : 16 * c)) = u;
-  }
-  // A page that this step entered and does not fill: what its last owner left in the
-  // rest of it must be finite.
-  if (!isQuery && m.pos == s.start + s.len - 1 && block * BLOCK >= s.start)
-    for (int i = lane; i < (BLOCK - 1 - token) * (stored / 8); i += 32) {
-      const int t = token + 1 + i / (stored / 8), c = i % (stored / 8);
-      *(uint4*)(out + tileOffset(t, 8 * c)) = make_uint4(0, 0, 0, 0);
-    }
 }
 
 extern "C" __global__ void silu_mul(const bf16* gateUp, bf16* y, int64_t rows, int64_t ffn) {

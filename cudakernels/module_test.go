@@ -77,12 +77,25 @@ func TestArgumentsMatchTheKernels(t *testing.T) {
 	for _, hd := range []int64{64, 128, 256} {
 		check(&DecodeAttention{HeadDim: hd}, unsafe.Sizeof(DecodeAttention{}))
 		check(&PrefillAttention{HeadDim: hd}, unsafe.Sizeof(PrefillAttention{}))
+		check(&DecodeAttentionFP8{DecodeAttention{HeadDim: hd}}, unsafe.Sizeof(DecodeAttentionFP8{}))
+		check(&PrefillAttentionFP8{PrefillAttention{HeadDim: hd}}, unsafe.Sizeof(PrefillAttentionFP8{}))
 	}
 	check(&Embed{}, unsafe.Sizeof(Embed{}))
 	check(&RMSNorm{}, unsafe.Sizeof(RMSNorm{}))
 	check(&RopeAppend{}, unsafe.Sizeof(RopeAppend{}))
+	check(&RopeAppendFP8{}, unsafe.Sizeof(RopeAppendFP8{}))
 	check(&SiluMul{}, unsafe.Sizeof(SiluMul{}))
-	check(&Argmax{}, unsafe.Sizeof(Argmax{}))
+	check(&QuantizeRows{}, unsafe.Sizeof(QuantizeRows{}))
+	check(&SplitRows{}, unsafe.Sizeof(SplitRows{}))
+	check(&SumSplit{}, unsafe.Sizeof(SumSplit{}))
+	check(&DequantizeRows{}, unsafe.Sizeof(DequantizeRows{}))
+	for _, scale := range []Ptr{0, 1} {
+		for _, m := range []int64{1, MaxProductRows} {
+			check(&Product{Scale: scale, M: m}, unsafe.Sizeof(Product{}))
+		}
+	}
+	check(&FillRandom{}, unsafe.Sizeof(FillRandom{}))
+	check(&ReadMemory{}, unsafe.Sizeof(ReadMemory{}))
 	check(&Sample{}, unsafe.Sizeof(Sample{}))
 	for name := range params {
 		t.Errorf("%s has no argument struct", name)
@@ -113,7 +126,9 @@ func TestStepStructuresHaveTheirSize(t *testing.T) {
 		{"Rule", unsafe.Sizeof(Rule{}), 16},
 		{"Row", unsafe.Sizeof(Row{}), 8},
 		{"TableDelta", unsafe.Sizeof(TableDelta{}), 16},
-		{"SampleRow", unsafe.Sizeof(SampleRow{}), 24},
+		{"SampleRow", unsafe.Sizeof(SampleRow{}), 72},
+		{"Adjustment", unsafe.Sizeof(Adjustment{}), 12},
+		{"Choice", unsafe.Sizeof(Choice{}), 168},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s has %d bytes, want %d", c.name, c.got, c.want)
@@ -128,22 +143,26 @@ func TestDecodeGridFitsTheDevice(t *testing.T) {
 		{Major: 8, Minor: 9, SMs: 142, SharedPerSM: 100 << 10, SharedPerBlock: 99 << 10},
 		{Major: 9, Minor: 0, SMs: 132, SharedPerSM: 228 << 10, SharedPerBlock: 227 << 10},
 	} {
-		for _, hd := range []int{64, 80, 96, 128, 256} {
-			a := DecodeAttention{HeadDim: int64(hd)}
-			s := a.Shape(d)
-			if int(s.GridX) != DecodeBlocks(d, hd) {
-				t.Errorf("%+v, head_dim %d: grid %d, want %d", d, hd, s.GridX, DecodeBlocks(d, hd))
-			}
-			perSM := int(s.GridX) / d.SMs
-			if perSM < 1 || perSM*(int(s.Shared)+1024) > d.SharedPerSM {
-				t.Errorf("%+v, head_dim %d: %d thread blocks of %d bytes do not fit", d, hd, perSM, s.Shared)
-			}
-			if need := DecodeStages(d, hd)*PageBytes(hd)/2 + decodeFixed(hd); int(s.Shared) < need || int(s.Shared) > d.SharedPerBlock {
-				t.Errorf("%+v, head_dim %d: %d bytes of shared memory, want %d to %d", d, hd, s.Shared, need, d.SharedPerBlock)
-			}
-			p := (&PrefillAttention{HeadDim: int64(hd)}).Shape(d)
-			if int(p.Shared)+1024 > d.SharedPerSM {
-				t.Errorf("%+v, head_dim %d: prefill asks for %d bytes of shared memory", d, hd, p.Shared)
+		for _, pages := range []PageType{PagesBF16, PagesFP8} {
+			for _, hd := range []int{64, 80, 96, 128, 256} {
+				var decode, prefill Args = &DecodeAttention{HeadDim: int64(hd)}, &PrefillAttention{HeadDim: int64(hd)}
+				if pages == PagesFP8 {
+					decode, prefill = &DecodeAttentionFP8{DecodeAttention{HeadDim: int64(hd)}}, &PrefillAttentionFP8{PrefillAttention{HeadDim: int64(hd)}}
+				}
+				s := decode.Shape(d)
+				if int(s.GridX) != DecodeBlocks(d, pages, hd) {
+					t.Errorf("%+v, pages %d, head_dim %d: grid %d, want %d", d, pages, hd, s.GridX, DecodeBlocks(d, pages, hd))
+				}
+				perSM := int(s.GridX) / d.SMs
+				if perSM < 1 || perSM*(int(s.Shared)+1024) > d.SharedPerSM {
+					t.Errorf("%+v, pages %d, head_dim %d: %d thread blocks of %d bytes do not fit", d, pages, hd, perSM, s.Shared)
+				}
+				if need := decodeUsed(d, pages, hd); int(s.Shared) < need || int(s.Shared) > d.SharedPerBlock {
+					t.Errorf("%+v, pages %d, head_dim %d: %d bytes of shared memory, want %d to %d", d, pages, hd, s.Shared, need, d.SharedPerBlock)
+				}
+				if p := prefill.Shape(d); int(p.Shared)+1024 > d.SharedPerSM {
+					t.Errorf("%+v, pages %d, head_dim %d: prefill asks for %d bytes of shared memory", d, pages, hd, p.Shared)
+				}
 			}
 		}
 	}

@@ -7,6 +7,9 @@ import _ "embed"
 //go:embed fatbin/decode.fatbin
 var decodeImage string
 
+//go:embed fatbin/fill.fatbin
+var fillImage string
+
 //go:embed fatbin/layer.fatbin
 var layerImage string
 
@@ -16,34 +19,67 @@ var planImage string
 //go:embed fatbin/prefill.fatbin
 var prefillImage string
 
+//go:embed fatbin/product.fatbin
+var productImage string
+
+//go:embed fatbin/quantize.fatbin
+var quantizeImage string
+
+//go:embed fatbin/rope.fatbin
+var ropeImage string
+
 //go:embed fatbin/sample.fatbin
 var sampleImage string
 
 // modules are the compiled sources.
 var modules = []Module{
-	{Name: "decode", SHA256: "165e533411f4adc13344e9707e7910d1967e58c7456497c83623f8940d6c033c", Image: decodeImage, Kernels: []Kernel{
+	{Name: "decode", SHA256: "308bbde679d3f6da741a0b3b40cd99f528c86453d91c8900af6e7123067a9ff5", Image: decodeImage, Kernels: []Kernel{
 		{Name: "decode_attention_128", Params: 15},
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
+		{Name: "decode_attention_fp8_128", Params: 15},
+		{Name: "decode_attention_fp8_256", Params: 15},
+		{Name: "decode_attention_fp8_64", Params: 15},
 	}},
-	{Name: "layer", SHA256: "5e298ca7cb73cd89e6bfc3c00f188ae2258eb565b70b0d36002426f2d66993de", Image: layerImage, Kernels: []Kernel{
+	{Name: "fill", SHA256: "f621cef18468d8b4dc15d7f71ba910d7335f3aa62d89a47a4178aac4b7196ac2", Image: fillImage, Kernels: []Kernel{
+		{Name: "fill_random", Params: 5},
+		{Name: "read_memory", Params: 3},
+	}},
+	{Name: "layer", SHA256: "17609c84129083cc9b2394172745a2c3ab3f7818441b4e5b3f0816762eebc911", Image: layerImage, Kernels: []Kernel{
 		{Name: "embed", Params: 7},
 		{Name: "rmsnorm", Params: 8},
-		{Name: "rope_append", Params: 21},
 		{Name: "silu_mul", Params: 4},
 	}},
-	{Name: "plan", SHA256: "6696cc61e85c6ac23b3026def4f1dbf386adb3cf8a9b0b752c68ebe915b729de", Image: planImage, Kernels: []Kernel{
+	{Name: "plan", SHA256: "30a8d9b2925955ff04082c8fd33fd95c135cacf16fd1f3235440f03eb851aa26", Image: planImage, Kernels: []Kernel{
 		{Name: "decode_plan", Params: 10},
 		{Name: "prefill_plan", Params: 11},
 		{Name: "scatter_pages", Params: 5},
 	}},
-	{Name: "prefill", SHA256: "a723f6b14b8520fbb8aeb0e135a99da41031d61bfb83f5b92514ddc2f1f048b8", Image: prefillImage, Kernels: []Kernel{
+	{Name: "prefill", SHA256: "680112ce626af9ec132df3fa06eedbe5c660f7cea39ea21c3abc8e53620c10f6", Image: prefillImage, Kernels: []Kernel{
 		{Name: "prefill_attention_128", Params: 11},
 		{Name: "prefill_attention_256", Params: 11},
 		{Name: "prefill_attention_64", Params: 11},
+		{Name: "prefill_attention_fp8_128", Params: 11},
+		{Name: "prefill_attention_fp8_256", Params: 11},
+		{Name: "prefill_attention_fp8_64", Params: 11},
 	}},
-	{Name: "sample", SHA256: "c65dc0afb3ffb6be2d3b6a044ba8a6d9893340b2c2179167799d440a1ba793b0", Image: sampleImage, Kernels: []Kernel{
-		{Name: "argmax", Params: 5},
+	{Name: "product", SHA256: "a9a96376e96442cc9cb9045cb3abfe2318159ee548b3ad322b5c93c7598766e8", Image: productImage, Kernels: []Kernel{
+		{Name: "product_bf16_16", Params: 20},
+		{Name: "product_bf16_8", Params: 20},
+		{Name: "product_e4m3_16", Params: 20},
+		{Name: "product_e4m3_8", Params: 20},
+	}},
+	{Name: "quantize", SHA256: "fb563454a2eda7f5f08c2f32c10d27122b31665c85ac68cd5e8c4580d2cf4f41", Image: quantizeImage, Kernels: []Kernel{
+		{Name: "dequantize_rows", Params: 5},
+		{Name: "quantize_rows", Params: 5},
+		{Name: "split_rows", Params: 5},
+		{Name: "sum_split", Params: 4},
+	}},
+	{Name: "rope", SHA256: "ef4348e06466c629c5d088809287a4ec74be8728208606646212766df1d99118", Image: ropeImage, Kernels: []Kernel{
+		{Name: "rope_append", Params: 21},
+		{Name: "rope_append_fp8", Params: 21},
+	}},
+	{Name: "sample", SHA256: "26699f3ee26a8e38ce3bb187e85f6fb7dcb5b6aa4aa4dc78aad9cae693246073", Image: sampleImage, Kernels: []Kernel{
 		{Name: "sample", Params: 6},
 	}},
 }

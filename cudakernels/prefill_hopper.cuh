@@ -10,13 +10,24 @@
 // exceed it by 69 nats without loss, because P is bfloat16 and the sums are float32.
 // A warp with a row beyond that (or not a number) does not store and sends its item
 // to be redone with a running maximum, at the end of the same launch.
+//
+// The producer is in prefill_hopper_produce.cuh. The codes of e4m3 pages take one step
+// more (prefill_hopper_e4m3.cuh): the producer brings them to a ring of their own, and
+// the warps beside it leave them in the ring of the consumers as bfloat16.
 #pragma once
 
 namespace hopper {
 
 constexpr int GROUPS = 3, STAGES = 4, EXACT = 1 << 30;
-// Registers a thread after reallocation: 3 * 160 + 32 <= 4 * 128.
-constexpr int CONSUMER_REGISTERS = 160, PRODUCER_REGISTERS = 32;
+constexpr int RAW_STAGES = 2, CONVERTERS = 3;  // pages of codes in flight; warps that convert them
+template <int HD>
+constexpr int RAW_BYTES = pageBytesE4M3(HD);
+// Registers a thread after reallocation: 3 * 160 + 32 <= 4 * 128. Warps that convert need
+// more, and consumers can do with less.
+template <bool FP8>
+constexpr int CONSUMER_REGISTERS = FP8 ? 152 : 160;
+template <bool FP8>
+constexpr int PRODUCER_REGISTERS = 512 - 3 * CONSUMER_REGISTERS<FP8>;
 
 __device__ __forceinline__ uint64_t descriptor(uint32_t addr, uint32_t leading, uint32_t stride) {
   return (uint64_t)((addr & 0x3FFFF) >> 4) | ((uint64_t)(leading >> 4) << 16) | ((uint64_t)(stride >> 4) << 32) | (1ull << 62);
@@ -64,19 +75,22 @@ __device__ __forceinline__ void values(float (&o)[32], const uint32_t* p, uint64
 }
 
 // The shared memory of a thread block.
-template <int HD>
+template <int HD, bool FP8>
 struct Shared {
-  uint32_t q, k, v, kFull, kEmpty, vFull, vEmpty, qFull, qEmpty, itemFull, itemEmpty;
+  static constexpr int RAW = FP8 ? RAW_STAGES : 0;
+  uint32_t q, k, v, raw, kFull, kEmpty, vFull, vEmpty, qFull, qEmpty, itemFull, itemEmpty;
+  uint32_t rawFull, rawEmpty, rawWork;  // [RAW]: the last 4 bytes each
   PrefillItem* item;  // [2]
   int* index;         // [2]
-  __device__ __forceinline__ Shared(uint8_t* raw) {
-    uint32_t base = (sharedAddress(raw) + 1023) & ~1023u;
-    uint8_t* g = raw + (base - sharedAddress(raw));
+  __device__ __forceinline__ Shared(uint8_t* start) {
+    uint32_t base = (sharedAddress(start) + 1023) & ~1023u;
+    uint8_t* g = start + (base - sharedAddress(start));
     asm volatile("mov.u32 %0, %0;" : "+r"(base));  // opaque: not to be computed again in the loops
     q = base;
     k = q + GROUPS * TILE<HD>;
     v = k + STAGES * TILE<HD>;
-    const int items = (GROUPS + 2 * STAGES) * TILE<HD>;
+    raw = v + STAGES * TILE<HD>;
+    const int items = (GROUPS + 2 * STAGES) * TILE<HD> + RAW * RAW_BYTES<HD>;
     item = (PrefillItem*)(g + items);
     index = (int*)(item + 2);
     kFull = base + items + 144;
@@ -87,12 +101,16 @@ struct Shared {
     qEmpty = qFull + 8 * GROUPS;
     itemFull = qEmpty + 8 * GROUPS;
     itemEmpty = itemFull + 16;
+    rawFull = itemEmpty + 16;
+    rawEmpty = rawFull + 8 * RAW;
+    rawWork = rawEmpty + 8 * RAW;
   }
-  // A full barrier counts the copy, an empty one every consumer warp.
+  // A full barrier counts the copy, or the warps that convert; an empty one every
+  // consumer warp, or the warps that convert.
   __device__ __forceinline__ void init() {
     for (int i = 0; i < STAGES; ++i) {
-      barInit(kFull + 8 * i, 1);
-      barInit(vFull + 8 * i, 1);
+      barInit(kFull + 8 * i, FP8 ? CONVERTERS : 1);
+      barInit(vFull + 8 * i, FP8 ? CONVERTERS : 1);
       barInit(kEmpty + 8 * i, GROUPS * 4);
       barInit(vEmpty + 8 * i, GROUPS * 4);
     }
@@ -104,115 +122,13 @@ struct Shared {
       barInit(itemFull + 8 * i, 1);
       barInit(itemEmpty + 8 * i, GROUPS * 4);
     }
+    for (int i = 0; i < RAW; ++i) {
+      barInit(rawFull + 8 * i, 1);
+      barInit(rawEmpty + 8 * i, CONVERTERS);
+    }
     barInitFence();
   }
 };
-
-// The producer: one warp, whose lane 0 issues the copies.
-template <int HD>
-__device__ __forceinline__ void produce(const PrefillArgs& a, const Shared<HD>& m, int lane) {
-  constexpr int T = TILE<HD>;
-  int ks = 0, vs = 0, slot = 0;
-  uint32_t kp = 1, vp = 1, qp = 1, ip = 1;  // parities of the waits for "empty": the first round is free
-  const int n = *a.count;
-  int ticket = 0;
-  if (lane == 0) ticket = atomicAdd(a.queue, 1);
-  for (;;) {
-    int it = __shfl_sync(~0u, ticket, 0), exact = 0;
-    if (lane == 0) barWait(m.itemEmpty + 8 * slot, ip);
-    __syncwarp();
-    if (it >= n) {
-      it = -1;
-      if (lane == 0) {
-        // The queue is empty. Once this thread block's consumers are through, take
-        // items that some thread block sent back.
-        for (int i = 0, s = vs, q = vp; i < STAGES; ++i) {
-          barWait(m.vEmpty + 8 * s, q);
-          if (++s == STAGES) s = 0, q ^= 1;
-        }
-        volatile int* queue = a.queue;
-        for (int t = queue[2]; t < queue[3];) {
-          const int old = atomicCAS(a.queue + 2, t, t + 1);
-          if (old == t) {
-            while ((it = atomicExch(a.redo + t, 0)) == 0) {}
-            --it;
-            break;
-          }
-          t = old;
-        }
-      }
-      it = __shfl_sync(~0u, it, 0);
-      exact = EXACT;
-      if (it < 0) {
-        if (lane == 0) {
-          m.item[slot].pages = -1;
-          barArrive(m.itemFull + 8 * slot);
-        }
-        break;
-      }
-    }
-    if (lane == 0) {
-      m.item[slot] = a.items[it];
-      m.index[slot] = it | exact;
-      barArrive(m.itemFull + 8 * slot);
-      if (exact)
-        a.flag[it] = 0;
-      else
-        ticket = atomicAdd(a.queue, 1);
-    }
-    __syncwarp();
-    const PrefillItem* item = &m.item[slot];
-    const int last = item->last, window = item->window, pages = item->pages;
-    const int* table = a.table + (int64_t)item->table * a.maxBlocks;
-    int pk = 0, pv = 0, now = 0, next = 0;
-    auto fetch = [&](int i) {
-      i = min(i + lane, pages - 1);
-      return __ldg(table + (i < window ? last - i : 0));
-    };
-    next = fetch(0);
-    for (int t = 0; t <= pages; ++t) {
-      if (t < pages) {  // keys of page t
-        if (t % 32 == 0) {  // 32 page numbers at a time, one load ahead
-          now = next;
-          if (t + 32 < pages) next = fetch(t + 32);
-        }
-        pk = __shfl_sync(~0u, now, t % 32);
-        if (lane == 0) {
-          barWait(m.kEmpty + 8 * ks, kp);
-          barExpect(m.kFull + 8 * ks, T);
-          bulkCopy(m.k + ks * T, a.pool + (int64_t)pk * 2 * T, T, m.kFull + 8 * ks);
-        }
-        if (++ks == STAGES) ks = 0, kp ^= 1;
-      }
-      if (t == 0) {  // queries, once the item before has computed its last scores
-        if (lane == 0)
-#pragma unroll
-          for (int w = 0; w < GROUPS; ++w) {
-            barWait(m.qEmpty + 8 * w, qp);
-            barExpect(m.qFull + 8 * w, T);
-            bulkCopy(m.q + w * T, a.q + (int64_t)item->w[w].x * T, T, m.qFull + 8 * w);
-          }
-        qp ^= 1;
-      } else {  // values of page t-1
-        if (lane == 0) {
-          barWait(m.vEmpty + 8 * vs, vp);
-          barExpect(m.vFull + 8 * vs, T);
-          bulkCopy(m.v + vs * T, a.pool + (int64_t)pv * 2 * T + T, T, m.vFull + 8 * vs);
-        }
-        if (++vs == STAGES) vs = 0, vp ^= 1;
-      }
-      pv = pk;
-    }
-    if ((slot ^= 1) == 0) ip ^= 1;
-  }
-  if (lane == 0) {  // the last thread block to finish resets the queue for the next launch
-    __threadfence();
-    if (atomicAdd(a.queue + 1, 1) == (int)gridDim.x - 1) {
-      a.queue[0] = a.queue[1] = a.queue[2] = a.queue[3] = 0;
-      __threadfence();
-    }
-  }
-}
 
 // Softmax of one tile of scores against the reference maximum (scaled). search: look
 // for a new maximum, though O is rescaled only when it grew by more than 2^8. Returns,
@@ -279,8 +195,8 @@ __device__ __forceinline__ void store(const float (&o)[HD / 2], float i0, float 
   }
 }
 
-template <int HD>
-__device__ __forceinline__ void consume(const PrefillArgs& a, const Shared<HD>& m, int group, int lane) {
+template <int HD, bool FP8>
+__device__ __forceinline__ void consume(const PrefillArgs& a, const Shared<HD, FP8>& m, int group, int lane) {
   constexpr int T = TILE<HD>;
   const int row = ((threadIdx.x >> 5) & 3) * 16 + (lane >> 2);  // my rows: row and row+8
   const uint64_t dq = descriptor(m.q + group * T, 16, 1024), dk = descriptor(m.k, 16, 1024), dv = descriptor(m.v, 8192, 1024);
@@ -405,21 +321,3 @@ __device__ __forceinline__ void consume(const PrefillArgs& a, const Shared<HD>& 
 }
 
 }  // namespace hopper
-
-template <int HD>
-__device__ __forceinline__ void prefillHopper(const PrefillArgs& a) {
-  extern __shared__ uint8_t raw[];
-  hopper::Shared<HD> m(raw);
-  const int warpgroup = __shfl_sync(~0u, threadIdx.x >> 7, 0), lane = threadIdx.x & 31;
-  launchDependents();
-  if (threadIdx.x == 0) m.init();
-  __syncthreads();
-  waitForPrevious();
-  if (warpgroup == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(hopper::PRODUCER_REGISTERS));
-    if (threadIdx.x < 32) hopper::produce<HD>(a, m, lane);
-  } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(hopper::CONSUMER_REGISTERS));
-    hopper::consume<HD>(a, m, warpgroup - 1, lane);
-  }
-}

@@ -2,25 +2,32 @@
 // an item at a time and walk the pages it sees, one tile of keys and one of values
 // in shared memory: values load while scores are computed, the next keys while
 // values are used.
+//
+// The codes of e4m3 pages become bfloat16, scaled, between shared memory and the
+// product.
 #pragma once
 
-template <int HD>
+template <int BYTES>
 __device__ __forceinline__ void copyTile(uint32_t dst, const char* src) {
 #pragma unroll 8
-  for (int i = threadIdx.x; i < TILE<HD> / 16; i += 128) copyAsync16(dst + i * 16, src + i * 16);
+  for (int i = threadIdx.x; i < BYTES / 16; i += 128) copyAsync16(dst + i * 16, src + i * 16);
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-template <int HD>
+template <int HD, bool FP8>
 __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
+  constexpr int TILE_KV = FP8 ? tileBytesE4M3(HD) : TILE<HD>, PAGE = FP8 ? pageBytesE4M3(HD) : 2 * TILE_KV;
   extern __shared__ __align__(1024) uint8_t shared[];
-  int& ticket = *(int*)(shared + 3 * TILE<HD>);
+  int& ticket = *(int*)(shared + TILE<HD> + 2 * TILE_KV);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, r7 = lane & 7, quad = lane & 3;
-  const uint32_t sq = sharedAddress(shared), sk = sq + TILE<HD>, sv = sk + TILE<HD>;
+  const uint32_t sq = sharedAddress(shared), sk = sq + TILE<HD>, sv = sk + TILE_KV;
   // ldmatrix addresses; a step of 16 dimensions is an XOR with 32, and 8192 per 64.
   const uint32_t qBase = sq + (16 * warp + ((lane >> 3) & 1) * 8 + r7) * 128 + (((lane >> 4) ^ r7) << 4);
   const uint32_t kBase = sk + ((lane >> 4) * 8 + r7) * 128 + ((((lane >> 3) & 1) ^ r7) << 4);
   const uint32_t vBase = sv + (((lane >> 3) & 1) * 8 + r7) * 128 + (((lane >> 4) ^ r7) << 4);
+  // The same in e4m3 tiles: 32 keys of one chunk of 16 dimensions, 16 keys of two.
+  const uint32_t k8Base = sk + lane * HD + chunkE4M3(r7, 0, HD) * 16;
+  const uint32_t v8Base = sv + (((lane >> 3) & 1) * 8 + r7) * HD + chunkE4M3(r7, lane >> 4, HD) * 16;
   const int row = 16 * warp + (lane >> 2);  // my rows: row and row+8
   launchDependents();
   waitForPrevious();
@@ -37,18 +44,20 @@ __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
     if (r1 == 0) continue;
     const int pages = q - start + 1 + (start > 0);
     const int* table = a.table + (int64_t)item.table * a.maxBlocks;
-    auto page = [&](int i) { return a.pool + (int64_t)table[i <= q - start ? q - i : 0] * 2 * TILE<HD>; };
+    auto page = [&](int i) { return a.pool + (int64_t)table[i <= q - start ? q - i : 0] * PAGE; };
     float o[HD / 8][4];
 #pragma unroll
     for (int i = 0; i < HD / 8; ++i) o[i][0] = o[i][1] = o[i][2] = o[i][3] = 0;
     float m0 = -INFINITY, m1 = -INFINITY, l0 = 0, l1 = 0;
     const char* now = page(0);
-    copyTile<HD>(sq, a.q + (int64_t)w.x * TILE<HD>);
-    copyTile<HD>(sk, now);
+    copyTile<TILE<HD>>(sq, a.q + (int64_t)w.x * TILE<HD>);
+    copyTile<TILE_KV>(sk, now);
     for (int i = 0; i < pages; ++i) {
       asm volatile("cp.async.wait_group 0;" ::: "memory");
       __syncthreads();
-      copyTile<HD>(sv, now + TILE<HD>);
+      copyTile<TILE_KV>(sv, now + TILE_KV);
+      const float2 scales = FP8 ? *(const float2*)(now + 2 * TILE_KV) : make_float2(1, 1);
+      const ScaleBF16 keys(scales.x), values(scales.y);
       float s[8][4];
 #pragma unroll
       for (int j = 0; j < 8; ++j) s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
@@ -56,12 +65,26 @@ __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
       for (int k = 0; k < HD / 16; ++k) {
         uint32_t qa[4];
         ldsm4(qa, (qBase ^ ((k & 3) << 5)) + (k >> 2) * 8192);
+        if constexpr (FP8) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          uint32_t kb[4];
-          ldsm4(kb, ((kBase + j * 2048) ^ ((k & 3) << 5)) + (k >> 2) * 8192);
-          mma(s[2 * j], qa, kb[0], kb[1]);
-          mma(s[2 * j + 1], qa, kb[2], kb[3]);
+          for (int j = 0; j < 2; ++j) {
+            uint32_t kb[4];
+            ldsm4(kb, (k8Base + j * 32 * HD) ^ (k << 4));
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              uint32_t lo, hi;
+              keys.unpack(kb[i], lo, hi);
+              mma(s[4 * j + i], qa, lo, hi);
+            }
+          }
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            uint32_t kb[4];
+            ldsm4(kb, ((kBase + j * 2048) ^ ((k & 3) << 5)) + (k >> 2) * 8192);
+            mma(s[2 * j], qa, kb[0], kb[1]);
+            mma(s[2 * j + 1], qa, kb[2], kb[3]);
+          }
         }
       }
       if (i == 0) {
@@ -100,16 +123,32 @@ __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
       __syncthreads();
       if (i + 1 < pages) {
         now = page(i + 1);
-        copyTile<HD>(sk, now);
+        copyTile<TILE_KV>(sk, now);
       }
 #pragma unroll
       for (int t = 0; t < 4; ++t)
+        if constexpr (FP8) {
 #pragma unroll
-        for (int j = 0; j < HD / 16; ++j) {
-          uint32_t vb[4];
-          ldsm4t(vb, ((vBase + t * 2048) ^ ((j & 3) << 5)) + (j >> 2) * 8192);
-          mma(o[2 * j], p[t], vb[0], vb[1]);
-          mma(o[2 * j + 1], p[t], vb[2], vb[3]);
+          for (int j = 0; j < HD / 32; ++j) {
+            uint32_t vb[4];
+            ldsm4t(vb, (v8Base + t * 16 * HD) ^ (j << 5));
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+              uint32_t lo[2], hi[2];
+              values.unpack(vb[2 * i], lo[0], hi[0]);
+              values.unpack(vb[2 * i + 1], lo[1], hi[1]);
+              mma(o[4 * j + 2 * i], p[t], lo[0], lo[1]);
+              mma(o[4 * j + 2 * i + 1], p[t], hi[0], hi[1]);
+            }
+          }
+        } else {
+#pragma unroll
+          for (int j = 0; j < HD / 16; ++j) {
+            uint32_t vb[4];
+            ldsm4t(vb, ((vBase + t * 2048) ^ ((j & 3) << 5)) + (j >> 2) * 8192);
+            mma(o[2 * j], p[t], vb[0], vb[1]);
+            mma(o[2 * j + 1], p[t], vb[2], vb[3]);
+          }
         }
     }
     l0 += __shfl_xor_sync(~0u, l0, 1); l1 += __shfl_xor_sync(~0u, l1, 1);

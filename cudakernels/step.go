@@ -47,13 +47,53 @@ type TableDelta struct {
 	Slot, Head, Block, Page int32
 }
 
-// SampleRow says how the token of one row is drawn: the fields of sample.Params
-// of those names, and the number in [0, 1) that decides.
+// SampleRow says how the token of one row is chosen and what is told about it:
+// the fields of sample.Params of those names, and what a sample.Sampler adds.
 type SampleRow struct {
-	Uniform                 float64
-	Temperature, TopP, MinP float32
-	TopK                    int32
+	Uniform float64 // in [0, 1): it decides the draw
+	// Mask has a bit for each token that may be chosen, bit id%32 of word id/32;
+	// what is beyond MaskWords may not be chosen. uint32 [MaskWords]; 0 for none.
+	Mask Ptr
+	// Adjustments change logits; they are used up. Adjustment [Adjusted], each of
+	// another token.
+	Adjustments Ptr
+	// Pending is where the token lies that was chosen last, an int32, when the
+	// adjustments do not count it yet; 0 when they do, and when nothing counts. It must
+	// not be among the tokens that the launch writes.
+	Pending Ptr
+
+	Temperature, TopP, MinP         float32
+	TopK                            int32
+	Repetition, Frequency, Presence float32 // Repetition is 1 when it is off
+	MaskWords, Adjusted             int32
+	// Logprobs is 0 when the token alone is wanted, 1 with its log-probability, and
+	// 1+k with those of the k likeliest tokens too, k up to TopLogprobs.
+	Logprobs int32
 }
+
+// Adjustment changes the logit of one token before anything is chosen. It has the
+// fields of sample.Adjustment.
+type Adjustment struct {
+	ID    int32
+	Count int32
+	Bias  float32
+}
+
+// Choice is what is told about a row's token.
+type Choice struct {
+	ID      int32
+	Logprob float32                 // where it is wanted, like the next
+	Tops    [TopLogprobs]TopLogprob // likeliest first
+}
+
+// TopLogprob is one of a row's likeliest tokens with its natural log-probability.
+type TopLogprob struct {
+	ID      int32 // -1 for none
+	Logprob float32
+}
+
+// TopLogprobs is the largest number of likeliest tokens that a row may ask for.
+const TopLogprobs = 20
 
 // StoredHeadDim returns the number of dimensions that a page and a query keep of
 // a head: 64, 128 or 256. It is 0 for head sizes that no kernel takes: those above
@@ -69,9 +109,6 @@ func StoredHeadDim(headDim int) int {
 	}
 	return 0
 }
-
-// PageBytes returns the size of a KV page.
-func PageBytes(headDim int) int { return 2 * BlockTokens * StoredHeadDim(headDim) * 2 }
 
 // Tiles returns how many query tiles a prefilling sequence of n new tokens from
 // position start has.
@@ -107,8 +144,8 @@ func DecodePlanBytes(maxDecodes, kvHeads int) int {
 // DecodeWorkspaceBytes returns the size of one workspace of [DecodeAttention]
 // (it needs two, or three when the number of layers is odd, each set to 0xff
 // bytes once: see DecodeAttention.Workspace).
-func DecodeWorkspaceBytes(d Device, group, headDim int) int {
-	slots := 2 * decodeGrid(d, headDim)
+func DecodeWorkspaceBytes(d Device, t PageType, group, headDim int) int {
+	slots := 2 * decodeGrid(d, t, headDim)
 	return roundUp(slots*group*(StoredHeadDim(headDim)+2)*4, 256)
 }
 

@@ -12,8 +12,11 @@ func TestHeadsAreStoredInThreeSizes(t *testing.T) {
 			t.Errorf("head_dim %d is stored as %d, want %d", headDim, got, want)
 		}
 	}
-	if got := PageBytes(128); got != 32<<10 {
+	if got := PageBytes(PagesBF16, 128); got != 32<<10 {
 		t.Errorf("a page of head_dim 128 has %d bytes, want 32 KiB", got)
+	}
+	if got := PageBytes(PagesFP8, 80); got != 16<<10+128 {
+		t.Errorf("an e4m3 page of head_dim 80 has %d bytes, want 16 KiB and 128", got)
 	}
 }
 

@@ -46,6 +46,9 @@ func (e *Engine) Context() int { return e.context }
 // Plans returns the plans that a request may name, the default first.
 func (e *Engine) Plans() []*plan.Plan { return e.plans }
 
+// StepTokens returns how many new tokens a step has at most.
+func (e *Engine) StepTokens() int { return e.chunk }
+
 // KVPages returns the size of the KV cache in pages, and KVBytes in bytes.
 func (e *Engine) KVPages() int { return e.pages }
 

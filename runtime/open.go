@@ -18,6 +18,7 @@ import (
 	"github.com/moaserve/moaserve/runtime/engine"
 	"github.com/moaserve/moaserve/runtime/model"
 	"github.com/moaserve/moaserve/runtime/plan"
+	"github.com/moaserve/moaserve/runtime/synthetic"
 	"github.com/moaserve/moaserve/runtime/tokenizer"
 	"github.com/moaserve/moaserve/runtime/weights"
 )
@@ -33,7 +34,11 @@ type Options struct {
 	Threads int
 	// KV is the element type of the KV cache.
 	KV backend.KVType
-	// Activations is the precision of the inputs of quantised products on the CPU.
+	// Weights is the form of the projections on the CUDA backend; the CPU backend keeps
+	// them as they are stored.
+	Weights backend.WeightType
+	// Activations is the precision of the inputs of quantised products: on the CPU, and
+	// with fp8 weights on the CUDA backend.
 	Activations backend.Precision
 	// Plan is the default plan: "dense", "uniform:50%", a plan file, the name of
 	// a plan of the Store for these weights, or empty for "moa-50" of the Store (dense
@@ -45,10 +50,13 @@ type Options struct {
 	Store planstore.Store
 	// Context bounds prompt and answer together; 0 means the model's own.
 	Context int
-	// KVBytes bounds the KV cache; 0 lets Open choose (see kvPages).
-	KVBytes int64
-	// MaxSequences bounds the sequences that run at a time (default 64),
-	// StepTokens the new tokens of one step (default 512).
+	// KVBytes bounds the KV cache; 0 lets Open choose (see kvPages): KVSequences full
+	// contexts at most (default 16).
+	KVBytes     int64
+	KVSequences int
+	// MaxSequences bounds the sequences that run at a time (default 64, on the CUDA
+	// backend 128), StepTokens the new tokens of one step (default 512, on the CUDA
+	// backend 4096).
 	MaxSequences int
 	StepTokens   int
 	// MaxQueuedRequests and MaxQueuedTokens bound the queue (defaults 256, 4M).
@@ -80,15 +88,28 @@ type Options struct {
 	Progress func(done, total int64)
 }
 
+// setDefaults fills in what does not depend on the backend.
 func (o *Options) setDefaults() {
-	if o.MaxSequences <= 0 {
-		o.MaxSequences = 64
-	}
-	if o.StepTokens <= 0 {
-		o.StepTokens = 512
+	if o.KVSequences <= 0 {
+		o.KVSequences = kvSequences
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// setSizes fills in the sizes of steps. A GPU needs more rows to be busy: a prompt of
+// 8192 tokens in pieces of 4096 is as fast as in one, and in pieces of 512 it is not.
+func (o *Options) setSizes(b backend.Backend) {
+	sequences, tokens := 64, 512
+	if b.Name() == "cuda" {
+		sequences, tokens = 128, 4096
+	}
+	if o.MaxSequences <= 0 {
+		o.MaxSequences = sequences
+	}
+	if o.StepTokens <= 0 {
+		o.StepTokens = max(tokens, o.MaxSequences)
 	}
 }
 
@@ -115,8 +136,12 @@ func (f *files) sha256(ctx context.Context) (string, error) {
 	return f.sum, nil
 }
 
-// openFiles opens a GGUF file or a Hugging Face folder.
-func openFiles(path string) (*files, error) {
+// openFiles opens a GGUF file, a Hugging Face folder or a synthetic model, whose
+// context may be raised to what is asked for.
+func openFiles(path string, context int) (*files, error) {
+	if synthetic.Is(path) {
+		return openSynthetic(path, context)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the model: %w", err)
@@ -139,11 +164,11 @@ func openFiles(path string) (*files, error) {
 	return f, nil
 }
 
-// Open loads a model file (GGUF) or folder (Hugging Face safetensors) and starts
-// its engine. Close the Engine to release everything.
+// Open loads a model file (GGUF), a folder (Hugging Face safetensors) or a synthetic
+// model ("synthetic:llama-3-8b": see package synthetic) and starts its engine. Close the Engine to release everything.
 func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	o.setDefaults()
-	f, err := openFiles(path)
+	f, err := openFiles(path, o.Context)
 	if err != nil {
 		return nil, err
 	}
@@ -181,12 +206,16 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	if err != nil {
 		return nil, err
 	}
+	o.setSizes(b)
+	if err := f.materialise(ctx, b); err != nil {
+		return nil, err
+	}
 	e.context = f.model.Context
 	if o.Context > 0 {
 		e.context = min(o.Context, e.context)
 	}
 	device, err := b.Load(ctx, f.model, f.source, backend.Options{
-		Threads: o.Threads, KV: o.KV, Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences,
+		Threads: o.Threads, KV: o.KV, Weights: o.Weights, Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences,
 		MaxContext: e.context, Progress: o.Progress,
 	})
 	if err != nil {
@@ -211,10 +240,11 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	return e, nil
 }
 
-// defaultName is the file's base name without its extension.
+// defaultName is the file's base name without its extension. A colon would begin the
+// name of a plan.
 func defaultName(path string) string {
 	base := filepath.Base(strings.TrimRight(path, string(filepath.Separator)))
-	return strings.TrimSuffix(base, ".gguf")
+	return strings.ReplaceAll(strings.TrimSuffix(base, ".gguf"), ":", "-")
 }
 
 // chooseBackend returns the backend of that name. It may change options that the
@@ -225,13 +255,21 @@ func chooseBackend(o *Options) (backend.Backend, error) {
 		if b, err := newCUDA(o); err == nil {
 			return b, nil
 		}
-		return cpu.New(), nil
+		return newCPU(o)
 	case "cpu":
-		return cpu.New(), nil
+		return newCPU(o)
 	case "cuda":
 		return newCUDA(o)
 	}
 	return nil, fmt.Errorf("unknown backend %q: auto, cpu or cuda", o.Backend)
+}
+
+// newCPU returns the CPU backend, which computes with weights as they are stored.
+func newCPU(o *Options) (backend.Backend, error) {
+	if o.Weights != backend.WeightsAuto {
+		return nil, fmt.Errorf("%w: the CPU backend keeps weights as the model stores them; --weights is for the CUDA backend", backend.ErrNotSupported)
+	}
+	return cpu.New(), nil
 }
 
 // loadPlans fills e.plans: the default first, those of the store after what was
@@ -302,25 +340,25 @@ const (
 	// deviceShare leaves a tenth of what a device has free to its driver and its
 	// libraries, which allocate as they go.
 	deviceShare = 0.9
-	// kvSequences is how many full contexts the automatic KV cache holds at most.
+	// kvSequences is how many full contexts the automatic KV cache holds by default.
 	kvSequences = 16
 )
 
-// kvPages chooses the number of KV pages: what KVBytes holds; otherwise enough
-// for kvSequences full contexts under the default plan, bounded by a share of
-// the memory: the machine's, where pages are only mapped and become resident as
-// they are used, or what the device has left.
+// kvPages chooses the number of KV pages: what KVBytes holds; otherwise most of what a
+// device with memory of its own has left, which is there for nothing else, or, of the
+// machine's memory, which others want too, enough for KVSequences full contexts under
+// the default plan, and a share at most. There, pages are only mapped and become
+// resident as they are used.
 func kvPages(o Options, p *plan.Plan, context int, device backend.Device) int {
 	pageBytes := device.PageBytes()
 	if o.KVBytes > 0 {
 		return int(max(1, o.KVBytes/int64(pageBytes)))
 	}
+	if d, ok := device.(memoryMeter); ok {
+		return int(max(1, int64(deviceShare*float64(d.FreeMemory()))/int64(pageBytes)))
+	}
 	one := max(p.Bind(context).Pages(context), 1)
 	dense := len(p.Heads) * p.Model.KVHeads * (context/plan.BlockSize + 1)
-	want := max(kvSequences*one, dense)
-	memory := totalMemory() / kvShare
-	if d, ok := device.(memoryMeter); ok {
-		memory = int64(deviceShare * float64(d.FreeMemory()))
-	}
-	return int(max(1, min(int64(want), memory/int64(pageBytes))))
+	want := max(o.KVSequences*one, dense)
+	return int(max(1, min(int64(want), totalMemory()/kvShare/int64(pageBytes))))
 }

@@ -4,8 +4,9 @@
 //
 //	go run ./bench/kl -model MODEL.gguf -tokens 8192 TEXT.txt ...
 //
-// With -kv, what is compared has a KV cache of another type than dense attention's
-// f16, and dense attention on that cache is compared, too.
+// With -kv or -weights, what is compared has a KV cache of another type than dense
+// attention's, or weights in another form, and dense attention with these is compared,
+// too.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moaserve/moaserve/planstore"
 	"github.com/moaserve/moaserve/runtime"
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/tokenizer"
@@ -26,29 +28,38 @@ import (
 func main() {
 	model := flag.String("model", "models/SmolLM2-135M-Instruct.Q4_1.gguf", "model `file`")
 	length := flag.Int("tokens", 8192, "tokens of each text")
-	plans := flag.String("plans", "moa-50,moa-25,uniform:50%,uniform:25%", "plans to compare with dense")
+	plans := flag.String("plans", "moa-50,moa-25,uniform:50%,uniform:25%", "plans to compare with dense, and all that are known for the model; none if empty")
 	skip := flag.Int("skip", 20000, "bytes to skip at the start of each text")
 	eightBit := flag.Bool("int8", false, "take activations at 8 bits; their noise is larger than what is measured")
-	kvName := flag.String("kv", "f16", "element `type` of the KV cache of what is compared: f16, bf16 or q8_0")
+	kvName := flag.String("kv", "f16", "element `type` of the KV cache of what is compared: f16, bf16, q8_0 or fp8")
+	weightsName := flag.String("weights", "auto", "`form` of the weights of what is compared: auto, bf16 or fp8")
+	backendName := flag.String("backend", "cpu", "`backend`: cpu or cuda")
 	flag.Parse()
-	kv, ok := map[string]backend.KVType{"f16": backend.KVF16, "bf16": backend.KVBF16, "q8_0": backend.KVQ8_0}[*kvName]
+	kv, ok := map[string]backend.KVType{"f16": backend.KVF16, "bf16": backend.KVBF16, "q8_0": backend.KVQ8_0, "fp8": backend.KVFP8}[*kvName]
 	if !ok {
 		log.Fatalf("unknown KV type %q", *kvName)
+	}
+	weights, ok := map[string]backend.WeightType{"auto": backend.WeightsAuto, "bf16": backend.WeightsBF16, "fp8": backend.WeightsFP8}[*weightsName]
+	if !ok {
+		log.Fatalf("unknown form of weights %q", *weightsName)
 	}
 	precision := backend.Int16
 	if *eightBit {
 		precision = backend.Int8
 	}
-	options := runtime.Options{Plan: "dense", MaxSequences: 1, Activations: precision}
+	var err error
+	options := runtime.Options{Backend: *backendName, Plan: "dense", MaxSequences: 1, Activations: precision}
 	if *plans != "" {
 		options.Plans = strings.Split(*plans, ",")
+	} else if options.Store, err = planstore.NewMemory(); err != nil { // none that are known, either
+		log.Fatal(err)
 	}
-	if err := run(*model, *length, *skip, options, kv, flag.Args()); err != nil {
+	if err := run(*model, *length, *skip, options, kv, weights, flag.Args()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(model string, length, skip int, o runtime.Options, kv backend.KVType, texts []string) error {
+func run(model string, length, skip int, o runtime.Options, kv backend.KVType, weights backend.WeightType, texts []string) error {
 	if len(texts) == 0 {
 		return fmt.Errorf("name at least one text file")
 	}
@@ -59,8 +70,8 @@ func run(model string, length, skip int, o runtime.Options, kv backend.KVType, t
 	}
 	defer func() { _ = e.Close() }()
 	compared := e
-	if kv != o.KV {
-		o.KV = kv
+	if kv != o.KV || weights != o.Weights {
+		o.KV, o.Weights = kv, weights
 		if compared, err = runtime.Open(ctx, model, o); err != nil {
 			return err
 		}

@@ -57,11 +57,12 @@ static double readRate(const Device& dev) {
 }
 
 // One graph of a launch a layer, over distinct layers of at least 1.2 GB.
-static void benchDecode(const Device& dev, double rate, int hd, int kv, int group, int batch, int context, double budget) {
+static void benchDecode(const Device& dev, double rate, int hd, int kv, int group, int batch, int context, double budget, bool fp8) {
   Cache c;
+  c.fp8 = fp8;
   c.kv = kv; c.group = group; c.hd = hd; c.decodes = batch;
   const int P = context / BLOCK;
-  const double perLayer = (double)batch * kv * P * pageBytes(hd) * 0.5;
+  const double perLayer = (double)batch * kv * P * pageBytes(hd, fp8) * 0.5;
   c.layers = std::max(2, std::min(64, (int)(std::min(budget, std::max(1.5e9, 4 * perLayer)) / perLayer) / 2 * 2));
   // Spans: powers of two blocks, and everything often enough for a mean density of 0.5.
   std::vector<int> powers;
@@ -80,13 +81,13 @@ static void benchDecode(const Device& dev, double rate, int hd, int kv, int grou
       const int q = s.start / BLOCK, st = c.startBlock(s, h, q);
       tokens += s.start + 1 - (st > 0 ? (st - 1) * BLOCK : 0);
     }
-  const double bytes = tokens * hd * 4 / c.layers;
+  const double bytes = tokens * hd * (fp8 ? 2 : 4) / c.layers;
   const int qh = kv * group;
   Buffer<bf16> q((size_t)batch * qh * c.stored), out((size_t)batch * qh * hd);
   fillGauss<<<256, 256>>>(q.p, q.n, 9, 1);
   Buffer<char> plan;
   planDecode(dev, c, plan);
-  const size_t words = decodeWorkspaceWords(dev, group, hd);
+  const size_t words = decodeWorkspaceWords(dev, group, hd, fp8);
   Buffer<float> ws(words * 2);
   CK(cudaDeviceSynchronize());
   cudaStream_t stream;
@@ -95,18 +96,17 @@ static void benchDecode(const Device& dev, double rate, int hd, int kv, int grou
   cudaGraphExec_t exec;
   CK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   const int launches = std::max(c.layers, 32) / c.layers * c.layers;
-  auto kernel = c.stored == 64 ? decode_attention_64 : c.stored == 128 ? decode_attention_128 : decode_attention_256;
   const int64_t stride = decodePlanBytes(batch, kv);
   for (int i = 0; i < launches; ++i) {
     const int l = i % c.layers;
-    launch(kernel, decodeGrid(dev, hd), 160, decodeShared(dev, hd), stream, i > 0, c.pool.p, plan.p + l * stride, c.dTable.p, q.p, out.p, ws.p + (i & 1) * words,
-           ws.p + (~i & 1) * words, l, kv, c.heads, c.maxBlocks, group, hd, decodeStages(dev, hd), 1 / sqrt((double)hd));
+    launch(decodeKernel(c), decodeGrid(dev, hd, fp8), 160, decodeShared(dev, hd, fp8), stream, i > 0, c.pool.p, plan.p + l * stride, c.dTable.p, q.p, out.p, ws.p + (i & 1) * words,
+           ws.p + (~i & 1) * words, l, kv, c.heads, c.maxBlocks, group, hd, decodeStages(dev, hd, fp8), 1 / sqrt((double)hd));
   }
   CK(cudaStreamEndCapture(stream, &graph));
   CK(cudaGraphInstantiate(&exec, graph, 0));
   const double s = median([&] { CK(cudaGraphLaunch(exec, stream)); }, 0.03, 0.06, 30, stream) / launches;
   const double planning = median([&] { planDecode(dev, c, plan); }, 0.001, 0.01, 20, 0);
-  printf("decode hd=%d kv=%d group=%d batch=%d context=%d: %d layers, density %.3f, %.1f MB a layer, %.2f us, %.3f TB/s, %.3f of a plain read; plan of all layers %.1f us\n", hd, kv, group,
+  printf("decode%s hd=%d kv=%d group=%d batch=%d context=%d: %d layers, density %.3f, %.1f MB a layer, %.2f us, %.3f TB/s, %.3f of a plain read; plan of all layers %.1f us\n", fp8 ? " fp8" : "", hd, kv, group,
          batch, context, c.layers, tokens / (double)c.layers / ((double)batch * kv * context), bytes / 1e6, s * 1e6, bytes / s / 1e12, bytes / s / rate, planning * 1e6);
   fflush(stdout);
   CK(cudaGraphExecDestroy(exec));
@@ -114,10 +114,11 @@ static void benchDecode(const Device& dev, double rate, int hd, int kv, int grou
   CK(cudaStreamDestroy(stream));
 }
 
-static void benchPrefill(const Device& dev, int hd, int kv, int group, int start, int len, const std::string& plan) {
+static void benchPrefill(const Device& dev, int hd, int kv, int group, int start, int len, const std::string& plan, bool fp8) {
   static const Rule m50[8] = {{0, 1}, {1024, 0}, {128, 0.75}, {128, 0.25}, {0, 1}, {128, 0.125}, {128, 0.5}, {128, 0.25}};
   static const Rule m25[8] = {{128, 0.5}, {512, 0}, {128, 0.25}, {128, 0.0625}, {128, 0.75}, {128, 0.03125}, {128, 0.125}, {128, 0.125}};
   Cache c;
+  c.fp8 = fp8;
   c.layers = 1; c.kv = kv; c.group = group; c.hd = hd;
   for (int h = 0; h < kv; ++h) c.rules.push_back(plan == "dense" ? Rule{0, 1} : plan == "m50" ? m50[h % 8] : m25[h % 8]);
   c.seqs.push_back({0, 0, len, start, 0, 0, 0, 0});
@@ -138,14 +139,69 @@ static void benchPrefill(const Device& dev, int hd, int kv, int group, int start
   CK(cudaDeviceSynchronize());
   const double s = median([&] { runPrefill(dev, c, b, (char*)q.p, out.p, 0, false); }, 0.12, 0.12, 500, 0);
   const double planning = median([&] { planPrefill(dev, c, b); }, 0.001, 0.01, 20, 0);
-  printf("prefill hd=%d kv=%d group=%d start=%d len=%d plan=%s density %.3f: %.3f ms, %.0f TFLOP/s; plan of a layer %.1f us\n", hd, kv, group, start, len, plan.c_str(), visited / dense, s * 1e3,
+  printf("prefill%s hd=%d kv=%d group=%d start=%d len=%d plan=%s density %.3f: %.3f ms, %.0f TFLOP/s; plan of a layer %.1f us\n", fp8 ? " fp8" : "", hd, kv, group, start, len, plan.c_str(), visited / dense, s * 1e3,
          visited * group * 4.0 * BLOCK * BLOCK * hd / s / 1e12, planning * 1e6);
   fflush(stdout);
 }
 
+// The choice of tokens, of a large vocabulary.
+static void benchSample(double rate) {
+  const int vocab = 128256, most = 4096, words = (vocab + 31) / 32;
+  for (int rows : {1, 32, 64}) {
+    Buffer<float> logits((size_t)rows * vocab);
+    Buffer<int> tokens(rows);
+    Buffer<Choice> choices(rows);
+    std::vector<float> hl(logits.n);
+    // As of a language model: a few dozen tokens have most of the mass. A high
+    // temperature makes it flat.
+    for (size_t i = 0; i < hl.size(); ++i) hl[i] = gauss(i) * 2 + (i % 4001 == 7 ? 12 + 2 * gauss(i + 1) : 0);
+    logits.put(hl);
+    Buffer<uint32_t> mask((size_t)words);
+    mask.put(std::vector<uint32_t>(words, 0x77777777));
+    std::vector<Adjustment> hAdjustments((size_t)rows * most);
+    for (size_t i = 0; i < hAdjustments.size(); ++i) hAdjustments[i] = {(int)(i % most) * 31, 1, 0};
+    Buffer<Adjustment> adjustments(hAdjustments);
+    // Biases are overwritten by what they are added to; their values do not matter here.
+    auto line = [&](const std::string& name, SampleRow p, int adjusted) {
+      std::vector<SampleRow> hp(rows, p);
+      for (int r = 0; r < rows; ++r) hp[r].adjustments = adjustments.p + (size_t)r * most, hp[r].adjusted = adjusted;
+      Buffer<SampleRow> params(hp);
+      const double s = median([&] {
+        for (int i = 0; i < 20; ++i) launch(sample, rows, 1024, 0, 0, i > 0, logits.p, params.p, tokens.p, choices.p, rows, vocab);
+      }, 0.002, 0.01, 50, 0) / 20;
+      printf("%s rows=%d: %.2f us, %.2f of a plain read\n", name.c_str(), rows, s * 1e6, rows * vocab * 4.0 / s / rate);
+    };
+    auto parameters = [](float temperature, float topP, int topK) {
+      SampleRow p{};
+      p.uniform = 0.5;
+      p.temperature = temperature;
+      p.topP = topP;
+      p.topK = topK;
+      p.repetition = 1.1f;
+      return p;
+    };
+    SampleRow greedy = parameters(0, 0, 0), logprob = greedy, top20 = greedy, masked = greedy;
+    logprob.logprobs = 1;
+    top20.logprobs = 21;
+    masked.mask = mask.p;
+    masked.maskWords = words;
+    line("sample greedy", greedy, 0);
+    line("sample greedy logprobs", logprob, 0);
+    line("sample greedy top_logprobs=20", top20, 0);
+    line("sample greedy masked", masked, 0);
+    line("sample greedy 100 penalties", greedy, 100);
+    line("sample greedy 4096 penalties", greedy, 4096);
+    for (SampleRow p : {parameters(1, 0, 0), parameters(0.7f, 0.9f, 0), parameters(1, 0.95f, 50), parameters(100, 0.95f, 0)})
+      line(format("sample temperature=%g top_p=%g top_k=%d", p.temperature, p.topP, p.topK), p, 0);
+    masked.temperature = 0.7f;
+    masked.topP = 0.9f;
+    line("sample temperature=0.7 top_p=0.9 masked, 1000 penalties", masked, 1000);
+  }
+}
+
 // The element-wise kernels at one row (latency) and at many (bandwidth).
 static void benchLayer(const Device&, double rate) {
-  const int hidden = 4096, ffn = 14336, qh = 32, kv = 8, hd = 128, vocab = 128256;
+  const int hidden = 4096, ffn = 14336, qh = 32, kv = 8, hd = 128;
   for (int rows : {1, 32, 4096}) {
     Buffer<float> x((size_t)rows * hidden), w(hidden);
     Buffer<bf16> d((size_t)rows * hidden), y((size_t)rows * ffn), gu((size_t)rows * 2 * ffn), qkv((size_t)rows * (qh + 2 * kv) * hd);
@@ -173,32 +229,23 @@ static void benchLayer(const Device&, double rate) {
       launch(rope_append, dim3(rows, (qh + 2 * kv + 3) / 4), 128, 0, 0, pdl, qkv.p, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p, nullptr, (char*)tiles.p, rows, qh,
              kv, hd, hd / 2, 0, 0, kv, c.maxBlocks, 1e-6);
     });
-    if (rows > 100) continue;
-    Buffer<float> logits((size_t)rows * vocab);
-    Buffer<int> tokens(rows);
-    std::vector<float> hl(logits.n);
-    for (size_t i = 0; i < hl.size(); ++i) hl[i] = gauss(i) * 3;
-    logits.put(hl);
-    line("argmax", rows * vocab * 4.0, [&](bool pdl) { launch(argmax, rows, 1024, 0, 0, pdl, logits.p, tokens.p, nullptr, rows, vocab); });
-    for (SampleRow p : {SampleRow{0.5, 1, 0, 0, 0}, SampleRow{0.5, 0.7f, 0.9f, 0, 0}, SampleRow{0.5, 1, 0.95f, 0, 50}, SampleRow{0.5, 100, 0.95f, 0, 0}}) {
-      Buffer<SampleRow> ps(std::vector<SampleRow>(rows, p));
-      line(format("sample temperature=%g top_p=%g top_k=%d", p.temperature, p.topP, p.topK).c_str(), rows * vocab * 4.0,
-           [&](bool pdl) { launch(sample, rows, 1024, 0, 0, pdl, logits.p, ps.p, tokens.p, nullptr, rows, vocab); });
-    }
   }
 }
 
 static void bench(const Device& dev, bool quick) {
   const double rate = readRate(dev), budget = 12e9;
   benchLayer(dev, rate);
+  benchSample(rate);
   struct D { int hd, kv, group, batch, context; };
   std::vector<D> ds = {{128, 32, 1, 1, 16384}, {128, 32, 1, 8, 8192}, {128, 8, 4, 1, 16384}, {128, 8, 4, 8, 8192}, {128, 8, 4, 32, 8192}, {64, 8, 4, 32, 8192}};
   if (!quick) for (D d : {D{128, 32, 1, 1, 8192}, D{128, 32, 1, 30, 4096}, D{128, 32, 1, 32, 8192}, D{128, 8, 4, 1, 8192}, D{128, 8, 4, 1, 131072}, D{128, 8, 4, 30, 4096}, D{128, 4, 8, 8, 8192},
                           D{128, 4, 8, 32, 8192}, D{64, 32, 1, 8, 8192}, D{256, 8, 2, 8, 8192}, D{80, 32, 1, 8, 4096}}) ds.push_back(d);
-  for (auto& d : ds) benchDecode(dev, rate, d.hd, d.kv, d.group, d.batch, d.context, budget);
+  for (auto& d : ds)
+    for (bool fp8 : {false, true}) benchDecode(dev, rate, d.hd, d.kv, d.group, d.batch, d.context, budget, fp8);
   struct P { int hd, kv, group, start, len; const char* plan; };
   std::vector<P> ps = {{128, 8, 4, 0, 8192, "dense"}, {128, 8, 4, 0, 8192, "m50"}, {128, 8, 4, 0, 32768, "dense"}, {128, 8, 4, 0, 32768, "m50"}, {128, 8, 4, 0, 131072, "dense"}, {128, 8, 4, 0, 131072, "m50"}, {64, 8, 4, 0, 32768, "dense"}, {256, 8, 2, 0, 8192, "dense"}};
   if (!quick) for (P p : {P{128, 32, 1, 0, 8192, "m50"}, P{128, 32, 1, 0, 32768, "dense"}, P{128, 32, 1, 0, 32768, "m50"}, P{128, 8, 4, 0, 8192, "m25"}, P{128, 8, 4, 0, 32768, "m25"},
                           P{128, 8, 4, 126976, 4096, "m50"}, P{128, 8, 4, 122880, 8192, "m25"}, P{64, 8, 4, 0, 8192, "m50"}}) ps.push_back(p);
-  for (auto& p : ps) benchPrefill(dev, p.hd, p.kv, p.group, p.start, p.len, p.plan);
+  for (auto& p : ps)
+    for (bool fp8 : {false, true}) benchPrefill(dev, p.hd, p.kv, p.group, p.start, p.len, p.plan, fp8);
 }

@@ -10,21 +10,28 @@ static std::vector<Rule> mixedRules(int heads, int seed) {
   return r;
 }
 
+template <class Kernel>
+static Kernel* byHeadDim(const Cache& c, Kernel* d64, Kernel* d128, Kernel* d256) { return c.stored == 64 ? d64 : c.stored == 128 ? d128 : d256; }
+static auto decodeKernel(const Cache& c) {
+  return c.fp8 ? byHeadDim(c, decode_attention_fp8_64, decode_attention_fp8_128, decode_attention_fp8_256)
+               : byHeadDim(c, decode_attention_64, decode_attention_128, decode_attention_256);
+}
+
 static void runDecode(const Device& dev, Cache& c, const Buffer<bf16>& q, Buffer<bf16>& out, int layer, float* ws, float* clear, char* plan, bool pdl) {
   const int64_t stride = decodePlanBytes(c.decodes, c.kv);
-  auto kernel = c.stored == 64 ? decode_attention_64 : c.stored == 128 ? decode_attention_128 : decode_attention_256;
-  launch(kernel, decodeGrid(dev, c.hd), 160, decodeShared(dev, c.hd), 0, pdl, c.pool.p, plan + layer * stride, c.dTable.p, q.p, out.p, ws, clear, layer, c.kv,
-         c.heads, c.maxBlocks, c.group, c.hd, decodeStages(dev, c.hd), 1 / sqrt((double)c.hd));
+  launch(decodeKernel(c), decodeGrid(dev, c.hd, c.fp8), 160, decodeShared(dev, c.hd, c.fp8), 0, pdl, c.pool.p, plan + layer * stride, c.dTable.p, q.p, out.p, ws, clear, layer, c.kv,
+         c.heads, c.maxBlocks, c.group, c.hd, decodeStages(dev, c.hd, c.fp8), 1 / sqrt((double)c.hd));
 }
 
 static void planDecode(const Device& dev, Cache& c, Buffer<char>& plan) {
   const int64_t stride = decodePlanBytes(c.decodes, c.kv);
   if (plan.n != (size_t)(stride * c.layers)) plan.alloc(stride * c.layers);
-  launch(decode_plan, c.layers, 1024, 0, 0, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, plan.p, stride, c.layers, c.kv, c.group, decodeGrid(dev, c.hd), c.hd);
+  launch(decode_plan, c.layers, 1024, 0, 0, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, plan.p, stride, c.layers, c.kv, c.group, decodeGrid(dev, c.hd, c.fp8), c.hd);
 }
 
-static void checkDecode(const Device& dev, int hd, int kv, int group, std::vector<int> lengths, int layers, float scale, bool pdl) {
+static void checkDecode(const Device& dev, int hd, int kv, int group, std::vector<int> lengths, int layers, float scale, bool pdl, bool fp8 = false) {
   Cache c;
+  c.fp8 = fp8;
   c.layers = layers; c.kv = kv; c.group = group; c.hd = hd;
   c.decodes = (int)lengths.size();
   for (int p = 0; p < 2; ++p)
@@ -40,7 +47,7 @@ static void checkDecode(const Device& dev, int hd, int kv, int group, std::vecto
   q.put(hq);
   Buffer<char> plan;
   planDecode(dev, c, plan);
-  const size_t words = decodeWorkspaceWords(dev, group, hd);
+  const size_t words = decodeWorkspaceWords(dev, group, hd, fp8);
   Buffer<float> ws(words * 3);  // poisoned: not ready
   auto workspace = [&](int l) { return ws.p + (l == layers - 1 && layers % 2 ? 2 : l % 2) * words; };
   double total = 0, worst = 0, t, w;
@@ -61,7 +68,7 @@ static void checkDecode(const Device& dev, int hd, int kv, int group, std::vecto
       total = std::max(total, t);
       worst = std::max(worst, w);
     }
-  report(ok, format("decode hd=%d kv=%d group=%d sequences=%d longest=%d scale=%g: rel %.2e worst row %.2e", hd, kv, group, c.decodes,
+  report(ok, format("decode%s hd=%d kv=%d group=%d sequences=%d longest=%d scale=%g: rel %.2e worst row %.2e", fp8 ? " fp8" : "", hd, kv, group, c.decodes,
                     *std::max_element(lengths.begin(), lengths.end()), scale, total, worst));
 }
 
@@ -82,10 +89,11 @@ static void planPrefill(const Device& dev, Cache& c, PrefillBuffers& b) {
   launch(prefill_plan, c.layers, 1024, 64 * 256 * 4 + 8192, 0, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, b.plan.p, b.stride, b.maxItems, c.layers, c.kv, c.group, c.hd, dev.sms);
 }
 static void runPrefill(const Device& dev, Cache& c, PrefillBuffers& b, const char* q, bf16* out, int layer, bool pdl) {
-  auto kernel = c.stored == 64 ? prefill_attention_64 : c.stored == 128 ? prefill_attention_128 : prefill_attention_256;
-  const int tile = pageBytes(c.hd) / 2;
+  auto kernel = c.fp8 ? byHeadDim(c, prefill_attention_fp8_64, prefill_attention_fp8_128, prefill_attention_fp8_256)
+                      : byHeadDim(c, prefill_attention_64, prefill_attention_128, prefill_attention_256);
+  const int tile = pageBytes(c.hd) / 2, tileKV = decodeTile(c.hd, c.fp8);
   const bool fast = dev.hopper && c.hd <= 128;
-  const int shared = fast ? 11 * tile + 144 + 256 + 1024 : 3 * tile + 16;
+  const int shared = fast ? 11 * tile + 144 + 256 + 1024 + (c.fp8 ? 2 * pageBytes(c.hd, true) : 0) : tile + 2 * tileKV + 16;
   const int grid = fast ? dev.sms : dev.sms * std::max(1, std::min(4, dev.sharedPerSM / (shared + 1024)));
   launch(kernel, grid, fast ? 512 : 128, shared, 0, pdl, c.pool.p, b.plan.p + layer * b.stride, c.dTable.p, q, out, b.workspace.p, b.maxItems, c.maxBlocks,
          c.kv * c.group, c.hd, 1 / sqrt((double)c.hd));
@@ -93,8 +101,9 @@ static void runPrefill(const Device& dev, Cache& c, PrefillBuffers& b, const cha
 
 struct Chunk { int start, len; };
 
-static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vector<Chunk> chunks, int decodes, float scale, int sample) {
+static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vector<Chunk> chunks, int decodes, float scale, int sample, bool fp8 = false) {
   Cache c;
+  c.fp8 = fp8;
   const int layers = 2;
   c.layers = layers; c.kv = kv; c.group = group; c.hd = hd; c.decodes = decodes;
   c.rules = mixedRules(layers * kv, hd);
@@ -150,15 +159,16 @@ static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vect
       }
     }
   ok = ok && !stray && !missing;
-  report(ok, format("prefill hd=%d kv=%d group=%d chunks=%zu first=%d+%d rows=%d scale=%g: rel %.2e worst row %.2e stray %zu missing %zu", hd, kv, group, chunks.size(),
+  report(ok, format("prefill%s hd=%d kv=%d group=%d chunks=%zu first=%d+%d rows=%d scale=%g: rel %.2e worst row %.2e stray %zu missing %zu", fp8 ? " fp8" : "", hd, kv, group, chunks.size(),
                     chunks[0].start, chunks[0].len, c.rows, scale, total, worst, stray, missing));
 }
 
 // A whole decode step as a graph with programmatic launches: rope_append writes the
 // keys, the values and the queries that the attention right after it reads, while its
 // loads of older pages already run. Replayed with other inputs each time.
-static void checkGraph(const Device& dev, int batch, int layers) {
+static void checkGraph(const Device& dev, int batch, int layers, bool fp8 = false) {
   Cache c;
+  c.fp8 = fp8;
   c.layers = layers; c.kv = 4; c.group = 4; c.hd = 128; c.decodes = batch;
   c.rules = mixedRules(layers * c.kv, 1);
   for (int i = 0; i < batch; ++i) c.seqs.push_back({i, i, 1, i % 3 ? 100 + 37 * i : 64 * i, 0, 8, 0, -1});
@@ -175,7 +185,7 @@ static void checkGraph(const Device& dev, int batch, int layers) {
   const size_t per = q.n / layers;
   const int64_t stride = decodePlanBytes(batch, c.kv);
   Buffer<char> plan(stride * layers);
-  const size_t words = decodeWorkspaceWords(dev, c.group, c.hd);
+  const size_t words = decodeWorkspaceWords(dev, c.group, c.hd, fp8);
   Buffer<float> ws(words * 3);
   auto workspace = [&](int l) { return ws.p + (l == layers - 1 && layers % 2 ? 2 : l % 2) * words; };
   cudaStream_t st;
@@ -183,12 +193,12 @@ static void checkGraph(const Device& dev, int batch, int layers) {
   cudaGraphExec_t exec;
   CK(cudaStreamCreate(&st));
   CK(cudaStreamBeginCapture(st, cudaStreamCaptureModeThreadLocal));
-  launch(decode_plan, layers, 1024, 0, st, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, plan.p, stride, layers, c.kv, c.group, decodeGrid(dev, c.hd), c.hd);
+  launch(decode_plan, layers, 1024, 0, st, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, plan.p, stride, layers, c.kv, c.group, decodeGrid(dev, c.hd, fp8), c.hd);
   for (int l = 0; l < layers; ++l) {
-    launch(rope_append, dim3(batch, (all + 3) / 4), 128, 0, st, l > 0, qkv.p + l * batch * rowElements, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p,
+    launch(fp8 ? rope_append_fp8 : rope_append, dim3(batch, (all + 3) / 4), 128, 0, st, l > 0, qkv.p + l * batch * rowElements, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p,
            q.p + l * per, nullptr, batch, qh, c.kv, c.hd, pairs, 0, l, c.heads, c.maxBlocks, 1e-6);
-    launch(decode_attention_128, decodeGrid(dev, c.hd), 160, decodeShared(dev, c.hd), st, true, c.pool.p, plan.p + l * stride, c.dTable.p, q.p + l * per, out.p + (size_t)l * batch * qh * c.hd,
-           workspace(l), workspace((l + layers - 1) % layers), l, c.kv, c.heads, c.maxBlocks, c.group, c.hd, decodeStages(dev, c.hd), 1 / sqrt((double)c.hd));
+    launch(decodeKernel(c), decodeGrid(dev, c.hd, fp8), 160, decodeShared(dev, c.hd, fp8), st, true, c.pool.p, plan.p + l * stride, c.dTable.p, q.p + l * per, out.p + (size_t)l * batch * qh * c.hd,
+           workspace(l), workspace((l + layers - 1) % layers), l, c.kv, c.heads, c.maxBlocks, c.group, c.hd, decodeStages(dev, c.hd, fp8), 1 / sqrt((double)c.hd));
   }
   CK(cudaStreamEndCapture(st, &graph));
   CK(cudaGraphInstantiate(&exec, graph, 0));
@@ -214,7 +224,7 @@ static void checkGraph(const Device& dev, int batch, int layers) {
       worst = std::max(worst, w);
     }
   }
-  report(ok, format("graph of %d layers, batch %d: rel %.2e worst row %.2e", layers, batch, total, worst));
+  report(ok, format("graph%s of %d layers, batch %d: rel %.2e worst row %.2e", fp8 ? " fp8" : "", layers, batch, total, worst));
   CK(cudaGraphExecDestroy(exec));
   CK(cudaGraphDestroy(graph));
   CK(cudaStreamDestroy(st));
@@ -246,39 +256,45 @@ static void checkEmpty(const Device& dev) {
   report(ok, "empty step");
 }
 
-static void checkAttention(const Device& dev) {
-  checkEmpty(dev);
-  checkGraph(dev, 1, 2);
-  checkGraph(dev, 19, 5);
+static void checkAttention(const Device& dev, bool fp8) {
+  checkGraph(dev, 1, 2, fp8);
+  checkGraph(dev, 19, 5, fp8);
   for (int hd : {64, 80, 96, 128, 256}) {
-    for (int group : {1, 2, 3, 4, 7, 8}) checkDecode(dev, hd, 4, group, {1, 64, 65, 130, 1000, 2500, 17}, 3, 1, true);
-    checkDecode(dev, hd, 2, 4, {9000}, 2, 1, true);
-    checkDecode(dev, hd, 1, 1, {1}, 1, 1, false);
+    for (int group : {1, 2, 3, 4, 7, 8}) checkDecode(dev, hd, 4, group, {1, 64, 65, 130, 1000, 2500, 17}, 3, 1, true, fp8);
+    checkDecode(dev, hd, 2, 4, {9000}, 2, 1, true, fp8);
+    checkDecode(dev, hd, 1, 1, {1}, 1, 1, false, fp8);
   }
   {
     std::vector<int> many;
     for (int i = 0; i < 70; ++i) many.push_back(1 + hash32(i) % 1500);
-    checkDecode(dev, 128, 8, 4, many, 2, 1, true);
-    checkDecode(dev, 128, 32, 1, {700, 3000, 5}, 3, 8, true);  // peaked
-    checkDecode(dev, 64, 3, 3, many, 5, 30, true);
+    checkDecode(dev, 128, 8, 4, many, 2, 1, true, fp8);
+    checkDecode(dev, 128, 32, 1, {700, 3000, 5}, 3, 8, true, fp8);  // peaked
+    checkDecode(dev, 64, 3, 3, many, 5, 30, true, fp8);
   }
   for (int hd : {64, 80, 96, 128, 256}) {
-    checkPrefill(dev, hd, 2, 4, {{0, 300}, {1000, 200}, {64, 64}, {77, 1}, {130, 500}}, 3, 1, 0);
-    checkPrefill(dev, hd, 3, 1, {{0, 1}, {0, 64}, {0, 65}, {2049, 700}}, 0, 1, 0);
-    checkPrefill(dev, hd, 2, 3, {{640, 129}}, 1, 8, 0);
-    checkPrefill(dev, hd, 1, 8, {{3000, 100}, {10, 20}}, 0, 60, 0);  // scores far above the diagonal's
+    checkPrefill(dev, hd, 2, 4, {{0, 300}, {1000, 200}, {64, 64}, {77, 1}, {130, 500}}, 3, 1, 0, fp8);
+    checkPrefill(dev, hd, 3, 1, {{0, 1}, {0, 64}, {0, 65}, {2049, 700}}, 0, 1, 0, fp8);
+    checkPrefill(dev, hd, 2, 3, {{640, 129}}, 1, 8, 0, fp8);
+    checkPrefill(dev, hd, 1, 8, {{3000, 100}, {10, 20}}, 0, 60, 0, fp8);  // scores far above the diagonal's
   }
-  checkPrefill(dev, 128, 8, 4, {{0, 4096}}, 0, 1, 97);
-  checkPrefill(dev, 128, 8, 1, {{28672, 2000}, {0, 777}}, 5, 1, 61);
+  checkPrefill(dev, 128, 8, 4, {{0, 4096}}, 0, 1, 97, fp8);
+  checkPrefill(dev, 128, 8, 1, {{28672, 2000}, {0, 777}}, 5, 1, 61, fp8);
+}
+
+static void checkAttention(const Device& dev) {
+  checkEmpty(dev);
+  for (bool fp8 : {false, true}) checkAttention(dev, fp8);
 }
 
 // A few small cases, for compute-sanitizer.
 static void checkSmall(const Device& dev) {
   checkEmpty(dev);
-  checkGraph(dev, 3, 3);
-  for (int hd : {64, 80, 128, 256}) {
-    checkDecode(dev, hd, 2, 3, {1, 200, 65}, 2, 1, true);
-    checkPrefill(dev, hd, 1, 2, {{0, 70}, {130, 40}}, 1, 1, 0);
+  for (bool fp8 : {false, true}) {
+    checkGraph(dev, 3, 3, fp8);
+    for (int hd : {64, 80, 128, 256}) {
+      checkDecode(dev, hd, 2, 3, {1, 200, 65}, 2, 1, true, fp8);
+      checkPrefill(dev, hd, 1, 2, {{0, 70}, {130, 40}}, 1, 1, 0, fp8);
+    }
+    checkPrefill(dev, 128, 1, 4, {{300, 100}}, 0, 60, 0, fp8);
   }
-  checkPrefill(dev, 128, 1, 4, {{300, 100}}, 0, 60, 0);
 }

@@ -1,5 +1,6 @@
 // The element-wise kernels against float64 on the CPU.
 #pragma once
+#include "../fill.cu"
 #include "harness.cuh"
 
 // One rounding to bfloat16 (2^-9) and float32 arithmetic.
@@ -16,7 +17,7 @@ static void checkEmbed() {
   launch(embed, rows, 128, 0, 0, false, t.p, c.p, d.p, x.p, rows, hidden, vocab);
   tokens[3] = choices[1];
   const auto got = x.get();
-  bool ok = true;
+  bool ok = t.get() == tokens;
   for (int r = 0; r < rows; ++r)
     for (int i = 0; i < hidden; ++i) ok = ok && got[r * hidden + i] == toFloat(table[(tokens[r] < vocab ? tokens[r] : 0) * hidden + i]);
   report(ok, "embed");
@@ -145,106 +146,52 @@ static void checkRope(int hd, int pairs, bool interleaved, bool bias, bool norm)
   report(ok && untouched, format("rope_append hd=%d pairs=%d interleaved=%d bias=%d norm=%d: values %d, rest of the pool %d", hd, pairs, interleaved, bias, norm, ok, untouched));
 }
 
-static void checkArgmax() {
-  const int rows = 4, vocab = 128256;
-  std::vector<float> x((size_t)rows * vocab);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = gauss(i) * 3;
-  x[777] = x[99999] = 30;                    // a tie
-  x[vocab + 128255] = 40;                    // the last id
-  x[2 * vocab + 5] = NAN;                    // counts as -Inf
-  for (int i = 0; i < vocab; ++i) x[3 * vocab + i] = -INFINITY;
-  x[3 * vocab + 4242] = -5;
-  Buffer<float> d(x), lp(rows);
-  Buffer<int> t(rows);
-  launch(argmax, rows, 1024, 0, 0, false, d.p, t.p, lp.p, rows, vocab);
-  const auto got = t.get();
-  const auto probs = lp.get();
+// The bits of weights.Generated, written out once more; the first elements are those
+// of its own test.
+static uint16_t generated(uint64_t key, float scale, int64_t i) {
+  uint64_t x = key + (uint64_t)(i / 4 + 1) * 0x9E3779B97F4A7C15ull;
+  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ull;
+  x = (x ^ x >> 27) * 0x94D049BB133111EBull;
+  x ^= x >> 31;
+  const bf16 b = toBf16((float)(2 * (int16_t)(x >> 16 * (i % 4)) + 1) * (scale / 65536));
+  uint16_t bits;
+  memcpy(&bits, &b, 2);
+  return bits;
+}
+
+static void checkFill(int64_t first, int64_t n, float scale) {
+  const uint64_t key = 0x0123456789abcdef;
+  Buffer<bf16> d(n + 8);
+  launch(fill_random, 8 * 132, 256, 0, 0, false, d.p, first, n, key, (double)scale);
+  const auto got = d.get();
   bool ok = true;
-  for (int r = 0; r < rows; ++r) {
-    int best = -1;
-    double sum = 0;
-    for (int i = 0; i < vocab; ++i) if (x[r * (size_t)vocab + i] == x[r * (size_t)vocab + i] && (best < 0 || x[r * (size_t)vocab + i] > x[r * (size_t)vocab + best])) best = i;
-    for (int i = 0; i < vocab; ++i) if (x[r * (size_t)vocab + i] == x[r * (size_t)vocab + i]) sum += exp((double)x[r * (size_t)vocab + i] - x[r * (size_t)vocab + best]);
-    ok = ok && got[r] == best && fabs(probs[r] + log(sum)) < 1e-4 * (1 + log(sum));
+  for (int64_t i = 0; i < n + 8; ++i) {
+    uint16_t bits;
+    memcpy(&bits, &got[i], 2);
+    ok = ok && bits == (i < n ? generated(key, scale, first + i) : 0xffff);
   }
-  report(ok && got[0] == 777, "argmax");
+  report(ok, format("fill_random elements %lld to %lld, scale %g", (long long)first, (long long)(first + n), scale));
 }
 
-// The reference sorts: top_k by logit, then weights, min_p, top_p by weight, lowest
-// ids first among equals, and a draw in the order of ids.
-static int drawn(const std::vector<float>& x, const SampleRow& p) {
-  const int n = (int)x.size();
-  std::vector<int> ids;
-  for (int i = 0; i < n; ++i) if (x[i] > -INFINITY) ids.push_back(i);
-  std::stable_sort(ids.begin(), ids.end(), [&](int a, int b) { return x[a] > x[b]; });
-  if (ids.empty()) return 0;
-  if (p.temperature < 1e-5f) return ids[0];
-  if (p.topK > 0 && p.topK < (int)ids.size()) ids.resize(p.topK);
-  std::vector<double> w(n, 0.0);
-  double total = 0;
-  for (int i : ids) {
-    const double e = exp(((double)x[i] - x[ids[0]]) / p.temperature);
-    w[i] = e < p.minP || e < exp(-87.0) ? 0 : e;
-    total += w[i];
-  }
-  if (p.topP > 0 && p.topP < 1) {
-    double sum = 0, kept = 0;
-    const double need = p.topP * total;
-    for (int i : ids) {
-      if (sum >= need) w[i] = 0;
-      sum += w[i];
-      kept += w[i];
-    }
-    total = kept;
-  }
-  double sum = 0;
-  int last = 0;
-  for (int i = 0; i < n; ++i)
-    if (w[i] > 0) {
-      last = i;
-      if ((sum += w[i]) > p.uniform * total) break;
-    }
-  return last;
-}
-
-static void checkSample(int vocab) {
-  const SampleRow kinds[] = {{0, 0, 0, 0, 0}, {0, 1, 1, 0, 0}, {0, 0.7f, 0.9f, 0, 0}, {0, 1, 0, 0, 40}, {0, 1.3f, 0.95f, 0, 50}, {0, 1, 0, 0.05f, 0},
-                             {0, 2, 0.5f, 0.01f, 1000}, {0, 1, 0.99f, 0, 1}, {0, 0.8f, 0.95f, 0, 300}, {0, 100, 0.999f, 0, 0}, {0, 1, 1e-6f, 0, 0}, {0, 1, 0.3f, 0, 1 << 30}};
-  const int each = 12, rows = (int)(sizeof kinds / sizeof *kinds) * each;
-  std::vector<SampleRow> ps(rows);
-  std::vector<float> x((size_t)rows * vocab);
-  for (int r = 0; r < rows; ++r) {
-    ps[r] = kinds[r / each];
-    ps[r].uniform = r % each == 0 ? 0 : r % each == 1 ? 1 - 1e-12 : hash32(r) / 4294967296.0;
-    for (int i = 0; i < vocab; ++i) {
-      float v = gauss((uint64_t)r * vocab + i) * 3;
-      if (r % each == 2) v = roundf(v);                 // many ties
-      if (r % each == 3 && i % 3) v = -INFINITY;        // masked
-      if (r % each == 4) v = 1.5f;                      // all equal
-      if (r % each == 5 && i == vocab / 2) v = NAN;     // never drawn
-      if (r % each == 6 && i != 7 % vocab) v = -INFINITY;  // one token
-      x[(size_t)r * vocab + i] = v;
-    }
-  }
-  Buffer<float> d(x), lp(rows);
-  Buffer<SampleRow> dp(ps);
-  Buffer<int> t(rows);
-  launch(sample, rows, 1024, 0, 0, false, d.p, dp.p, t.p, lp.p, rows, vocab);
-  const auto got = t.get();
-  const auto probs = lp.get();
-  int wrong = 0;
-  for (int r = 0; r < rows; ++r) {
-    const std::vector<float> line(x.begin() + (size_t)r * vocab, x.begin() + (size_t)(r + 1) * vocab);
-    const int want = drawn(line, ps[r]);
-    double sum = 0;
-    for (float v : line) if (v > -INFINITY) sum += exp((double)v);
-    const bool ok = got[r] == want && fabs(probs[r] - (line[want] - log(sum))) < 1e-4 * (1 + log(sum) * log(sum));
-    if (!ok && wrong++ < 5) printf("     row %d (kind %d, case %d): token %d, want %d, logprob %g, want %g\n", r, r / each, r % each, got[r], want, probs[r], line[want] - log(sum));
-  }
-  report(!wrong, format("sample vocabulary=%d: %d of %d rows wrong", vocab, wrong, rows));
+static void checkRead(int64_t words) {
+  std::vector<uint32_t> v(words), before(READ_SUMS);
+  uint32_t want = 0, got = 0;
+  for (int64_t i = 0; i < words; ++i) want ^= v[i] = hash32(i);
+  for (int i = 0; i < READ_SUMS; ++i) want ^= before[i] = hash32(i + 12345);
+  Buffer<uint32_t> d(v), sums(before);
+  const int tile = READ_THREADS * READ_AHEAD * 4;
+  launch(read_memory, (int)((words + tile - 1) / tile), READ_THREADS, 0, 0, false, (const uint4*)d.p, 4 * words, sums.p);
+  for (uint32_t x : sums.get()) got ^= x;
+  report(got == want, format("read_memory %lld bytes", (long long)(4 * words)));
 }
 
 static void checkLayer() {
+  checkFill(0, 8, 1);
+  checkFill(8, 4096 * 1000, 0.0270633f);
+  checkFill((int64_t)3 << 31, 1 << 20, 1.7320508f);
+  checkRead(4);
+  checkRead(4 * 8191);
+  checkRead(4 * 1234567);
   checkEmbed();
   for (int hidden : {576, 896, 4096, 8192, 16384})
     for (bool delta : {false, true})
@@ -257,9 +204,4 @@ static void checkLayer() {
   checkRope(80, 20, false, false, false);
   checkRope(96, 48, false, false, false);
   checkRope(256, 128, false, true, false);
-  checkArgmax();
-  checkSample(128256);
-  checkSample(3000);
-  checkSample(1000);
-  checkSample(37);
 }

@@ -16,6 +16,7 @@
 #include "../layer.cu"
 #include "../plan.cu"
 #include "../prefill.cu"
+#include "../rope.cu"
 #include "../sample.cu"
 
 #define CK(x)                                                                                        \
@@ -107,22 +108,31 @@ struct Device {
     printf("# %s, %d multiprocessors, %s\n", pr.name, sms, hopper ? "sm_90a" : "sm_80 path");
   }
 };
-static int pageBytes(int hd) { return 2 * BLOCK * storedHeadDim(hd) * 2; }
-static int decodeFixed(int hd) { return 256 + 2 * 8 * 72 * 4 + 2 * 8 * (storedHeadDim(hd) * 2 + 16); }
-static int decodeStages(const Device& d, int hd) { return 4 * pageBytes(hd) / 2 + decodeFixed(hd) > d.sharedPerBlock ? 2 : 4; }
-static int decodeUsed(const Device& d, int hd) { return decodeStages(d, hd) * pageBytes(hd) / 2 + decodeFixed(hd); }
-static int decodePerSM(const Device& d, int hd) {
-  const int want = storedHeadDim(hd) == 64 ? 3 : storedHeadDim(hd) == 128 ? 2 : 1;
-  return std::max(1, std::min(want, d.sharedPerSM / (decodeUsed(d, hd) + 1024)));
+static int pageBytes(int hd, bool fp8 = false) { return fp8 ? pageBytesE4M3(storedHeadDim(hd)) : 2 * BLOCK * storedHeadDim(hd) * 2; }
+static int decodeTile(int hd, bool fp8) { return BLOCK * storedHeadDim(hd) * (fp8 ? 1 : 2); }
+static int byStored(int hd, int d64, int d128, int d256) { return storedHeadDim(hd) == 64 ? d64 : storedHeadDim(hd) == 128 ? d128 : d256; }
+static int decodeRing(int hd, bool fp8) { return fp8 ? byStored(hd, 4, 3, 2) : 2; }
+static int decodeFixed(int hd, bool fp8) { return 2 * 8 * 72 * 4 + decodeRing(hd, fp8) * (72 + 8 * (storedHeadDim(hd) * 2 + 16)); }
+static int decodeStages(const Device& d, int hd, bool fp8 = false) {
+  int stages = 2 * decodeRing(hd, fp8);
+  while (stages > 2 && stages * decodeTile(hd, fp8) + decodeFixed(hd, fp8) > d.sharedPerBlock) stages -= 2;
+  return stages;
 }
-static int decodeShared(const Device& d, int hd) {
-  const int next = d.sharedPerSM / (decodePerSM(d, hd) + 1) / 128 * 128 - 1024 + 128;
-  return std::min(std::max(decodeUsed(d, hd), next), d.sharedPerBlock);
+static int decodeUsed(const Device& d, int hd, bool fp8) { return decodeStages(d, hd, fp8) * decodeTile(hd, fp8) + decodeFixed(hd, fp8); }
+static int decodePerSM(const Device& d, int hd, bool fp8) {
+  const int want = fp8 ? byStored(hd, 4, 3, 2) : byStored(hd, 3, 2, 1);
+  return std::max(1, std::min(want, d.sharedPerSM / (decodeUsed(d, hd, fp8) + 1024)));
 }
-static int decodeGrid(const Device& d, int hd) { return std::min(d.sms * decodePerSM(d, hd), MAX_GRID); }
+static int decodeShared(const Device& d, int hd, bool fp8 = false) {
+  const int next = d.sharedPerSM / (decodePerSM(d, hd, fp8) + 1) / 128 * 128 - 1024 + 128;
+  return std::min(std::max(decodeUsed(d, hd, fp8), next), d.sharedPerBlock);
+}
+static int decodeGrid(const Device& d, int hd, bool fp8 = false) { return std::min(d.sms * decodePerSM(d, hd, fp8), MAX_GRID); }
 static size_t roundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 static size_t decodePlanBytes(int decodes, int kv) { return roundUp(64 + 48 * MAX_GRID + 16 * ((size_t)decodes * kv + 1), 256); }
-static size_t decodeWorkspaceWords(const Device& d, int group, int hd) { return roundUp((size_t)2 * decodeGrid(d, hd) * group * (storedHeadDim(hd) + 2) * 4, 256) / 4; }
+static size_t decodeWorkspaceWords(const Device& d, int group, int hd, bool fp8 = false) {
+  return roundUp((size_t)2 * decodeGrid(d, hd, fp8) * group * (storedHeadDim(hd) + 2) * 4, 256) / 4;
+}
 
 // A kernel that follows another of the step: programmatic dependent launch if pdl.
 template <class... P, class... A>
@@ -143,6 +153,7 @@ static void launch(void (*kernel)(P...), dim3 grid, int threads, int shared, cud
 
 // ---- a batch over paged keys and values
 struct Cache {
+  bool fp8 = false;  // pages in e4m3
   int layers, kv, group, hd, stored, heads, slots, maxBlocks;
   std::vector<Seq> seqs;
   int decodes = 0;
@@ -157,14 +168,54 @@ struct Cache {
   int startBlock(const Seq& s, int head, int q) const { return spanStart(rules[s.rules + head], q, s.floor, s.total); }
 };
 
-// Pages of normal data; what lies past a page's tokens is large and finite.
-__global__ void fillPages(char* pool, const int* tokens, int pages, int stored, int hd, uint64_t seed) {
+// e4m3 from its definition: a sign, 4 bits of exponent, 3 of mantissa, no infinity, the
+// last magnitude a NaN.
+__host__ __device__ inline double decodeE4M3(uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  if ((code & 127) == 127) return NAN;
+  const double x = exponent ? ldexp(8.0 + mantissa, exponent - 10) : ldexp((double)mantissa, -9);
+  return code & 128 ? -x : x;
+}
+// The nearest code, the even one of two, saturated: by bisection among the 127
+// magnitudes, which ascend with their codes.
+__host__ __device__ inline uint8_t encodeE4M3(double x) {
+  const uint8_t sign = signbit(x) ? 128 : 0;
+  const double a = fabs(x);
+  if (a != a) return 127 | sign;
+  int lo = 0, hi = 126;
+  while (lo < hi) {  // the last code not above a
+    const int mid = (lo + hi + 1) / 2;
+    if (decodeE4M3(mid) <= a) lo = mid; else hi = mid - 1;
+  }
+  if (lo < 126) {
+    const double down = a - decodeE4M3(lo), up = decodeE4M3(lo + 1) - a;
+    if (up < down || (up == down && lo % 2)) ++lo;
+  }
+  return lo | sign;
+}
+__host__ __device__ inline float* scalesOf(char* page, int stored) { return (float*)(page + 2 * tileBytesE4M3(stored)); }
+// Element (token, d) of the keys (kv 0) or the values (1) of a page.
+__host__ __device__ inline double element(const char* page, int kv, int token, int d, int stored, bool fp8) {
+  if (fp8) return decodeE4M3(page[kv * tileBytesE4M3(stored) + offsetE4M3(token, d, stored)]) * scalesOf((char*)page, stored)[kv];
+  return __bfloat162float(*(const bf16*)(page + kv * BLOCK * stored * 2 + tileOffset(token, d)));
+}
+
+// Pages of normal data; what lies past a page's tokens is large and finite. The scales
+// of e4m3 pages are 1/16 to 1.
+__global__ void fillPages(char* pool, const int* tokens, int pages, int stored, int hd, uint64_t seed, bool fp8) {
   const size_t per = (size_t)2 * BLOCK * stored;
   for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < pages * per; i += (size_t)gridDim.x * blockDim.x) {
     const int page = (int)(i / per), kv = (int)(i % per / (BLOCK * stored)), t = (int)(i % (BLOCK * stored) / stored), d = (int)(i % stored);
     float v = d >= hd ? 0.f : t < tokens[page] ? gauss((seed << 40) + i) : 1e4f;
     if (tokens[page] < 0) v = __int_as_float(0x7fc00000);
-    *(bf16*)(pool + (size_t)page * per * 2 + (size_t)kv * BLOCK * stored * 2 + tileOffset(t, d)) = __float2bfloat16(v);
+    if (fp8) {
+      char* at = pool + (size_t)page * pageBytesE4M3(stored);
+      const float scale = tokens[page] < 0 ? v : ldexpf(1, -(int)(hash32(2 * page + kv) % 5));
+      if (t == 0 && d == 0) scalesOf(at, stored)[kv] = scale;
+      at[kv * BLOCK * stored + offsetE4M3(t, d, stored)] = encodeE4M3(v / scale);
+    } else {
+      *(bf16*)(pool + (size_t)page * per * 2 + (size_t)kv * BLOCK * stored * 2 + tileOffset(t, d)) = __float2bfloat16(v);
+    }
   }
 }
 
@@ -202,9 +253,9 @@ static void layOut(Cache& c, uint64_t seed) {
     d.page = ids[d.page];
     c.table[((size_t)d.slot * c.heads + d.head) * c.maxBlocks + d.block] = d.page;
   }
-  c.pool.alloc((size_t)c.pages * pageBytes(c.hd));
+  c.pool.alloc((size_t)c.pages * pageBytes(c.hd, c.fp8));
   Buffer<int> dTokens(placed);
-  fillPages<<<2048, 256>>>(c.pool.p, dTokens.p, c.pages, c.stored, c.hd, seed);
+  fillPages<<<2048, 256>>>(c.pool.p, dTokens.p, c.pages, c.stored, c.hd, seed, c.fp8);
   CK(cudaDeviceSynchronize());
   c.rows = c.tiles = c.prefills = 0;
   for (auto& s : c.seqs) {
@@ -240,10 +291,10 @@ struct RefRow {
   int tileRow;              // -1: plain
   int64_t out;              // element of the output
 };
-__global__ void reference(const char* pool, const int* table, const bf16* q, const RefRow* rows, double* out, int maxBlocks, int stored, int hd, double scale) {
+__global__ void reference(const char* pool, const int* table, const bf16* q, const RefRow* rows, double* out, int maxBlocks, int stored, int hd, bool fp8, double scale) {
   extern __shared__ double sc[];
   const RefRow r = rows[blockIdx.x];
-  const int n = r.pos + 1, qb = r.pos / BLOCK;
+  const int n = r.pos + 1, qb = r.pos / BLOCK, bytes = fp8 ? pageBytesE4M3(stored) : 4 * BLOCK * stored;
   double* qs = sc;             // [hd]
   double* red = sc + 256;      // [blockDim]
   double* p = red + blockDim.x;  // scores of visible tokens, by chunks of one block
@@ -253,9 +304,9 @@ __global__ void reference(const char* pool, const int* table, const bf16* q, con
   double top = -INFINITY;
   auto visible = [&](int kb) { return kb == 0 || kb >= r.kvStart; };
   auto score = [&](int t) {
-    const char* k = pool + (size_t)table[(size_t)r.table * maxBlocks + t / BLOCK] * (4 * BLOCK * stored);
+    const char* k = pool + (size_t)table[(size_t)r.table * maxBlocks + t / BLOCK] * bytes;
     double s = 0;
-    for (int d = 0; d < hd; ++d) s += qs[d] * (double)__bfloat162float(*(const bf16*)(k + tileOffset(t % BLOCK, d)));
+    for (int d = 0; d < hd; ++d) s += qs[d] * element(k, 0, t % BLOCK, d, stored, fp8);
     return s * scale;
   };
   for (int t = threadIdx.x; t < n; t += blockDim.x)
@@ -269,10 +320,10 @@ __global__ void reference(const char* pool, const int* table, const bf16* q, con
     __syncthreads();
     for (int t = threadIdx.x; t < BLOCK; t += blockDim.x) p[t] = kb * BLOCK + t < n ? exp(score(kb * BLOCK + t) - top) : 0;
     __syncthreads();
-    const char* v = pool + (size_t)table[(size_t)r.table * maxBlocks + kb] * (4 * BLOCK * stored) + 2 * BLOCK * stored;
+    const char* v = pool + (size_t)table[(size_t)r.table * maxBlocks + kb] * bytes;
     for (int t = 0; t < BLOCK && kb * BLOCK + t < n; ++t) {
       l += p[t];
-      for (int d = threadIdx.x, i = 0; d < hd; d += blockDim.x, ++i) acc[i] += p[t] * (double)__bfloat162float(*(const bf16*)(v + tileOffset(t, d)));
+      for (int d = threadIdx.x, i = 0; d < hd; d += blockDim.x, ++i) acc[i] += p[t] * element(v, 1, t, d, stored, fp8);
     }
   }
   for (int d = threadIdx.x, i = 0; d < hd; d += blockDim.x, ++i) out[(size_t)blockIdx.x * hd + d] = acc[i] / l;
@@ -286,7 +337,7 @@ static bool compareRows(const Cache& c, const bf16* q, const Buffer<bf16>& out, 
   Buffer<RefRow> dRows(rows);
   Buffer<double> dRef(rows.size() * c.hd);
   const int threads = 128, shared = (256 + threads + BLOCK) * 8;
-  reference<<<(int)rows.size(), threads, shared>>>(c.pool.p, c.dTable.p, q, dRows.p, dRef.p, c.maxBlocks, c.stored, c.hd, 1 / sqrt((double)c.hd));
+  reference<<<(int)rows.size(), threads, shared>>>(c.pool.p, c.dTable.p, q, dRows.p, dRef.p, c.maxBlocks, c.stored, c.hd, c.fp8, 1 / sqrt((double)c.hd));
   CK(cudaGetLastError());
   CK(cudaDeviceSynchronize());
   const auto ref = dRef.get();

@@ -7,6 +7,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/moaserve/moaserve/runtime/model"
@@ -34,15 +35,42 @@ const (
 	// KVQ8_0 is ggml's Q8_0: a code of 8 bits for each value and a scale in f16
 	// for every 32 of them, 34/64 of f16. Head dimensions must be multiples of 32.
 	KVQ8_0
+	// KVFP8 is e4m3, an 8-bit float with 3 bits of mantissa, with a scale for the keys
+	// and one for the values of a page: a little over half of f16. CUDA only.
+	KVFP8
 )
 
-// Precision is the precision of activations that are quantised for integer
-// products.
+// String names the type as flags do.
+func (t KVType) String() string {
+	if names := [...]string{"f16", "bf16", "q8_0", "fp8"}; int(t) < len(names) {
+		return names[t]
+	}
+	return fmt.Sprintf("KVType(%d)", uint8(t))
+}
+
+// WeightType is the form in which a backend keeps the projections.
+type WeightType uint8
+
+// The forms of weights. The token embedding and the output projection stay as they
+// are, norms in float32.
+const (
+	// WeightsAuto leaves it to the backend: as they are stored on the CPU, bfloat16
+	// on a GPU.
+	WeightsAuto WeightType = iota
+	WeightsBF16
+	// WeightsFP8 is e4m3, 8 bits, with a scale for each output channel: half the
+	// memory and the traffic of bfloat16, at a relative error of 0.026.
+	WeightsFP8
+)
+
+// Precision is the precision of activations that are quantised for products with
+// quantised weights.
 type Precision uint8
 
 // The precisions. Int8 is what llama.cpp and others use; its noise flips the
 // greedy choice at a few of a hundred positions of a small model. Int16 is as good
 // as float32 for that purpose, at up to twice the arithmetic.
+// With fp8 weights on a GPU, 8 bits are e4m3, with a scale a token, and 16 are bfloat16.
 const (
 	Int8 Precision = iota
 	Int16
@@ -54,6 +82,9 @@ type Options struct {
 	Threads int
 	// KV is the element type of the cache.
 	KV KVType
+	// Weights is the form of the projections. ErrNotSupported answers one that the
+	// backend does not have.
+	Weights WeightType
 	// Activations is the precision at which a backend that computes with
 	// quantised weights takes their inputs.
 	Activations Precision

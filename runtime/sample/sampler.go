@@ -19,10 +19,9 @@ const shortList = 256
 //
 // A Sampler belongs to one sequence; its methods must not run concurrently.
 type Sampler struct {
-	params Params
-	n      int // tokens accepted
-	bias   []adjustment
-	tokens tokenCounts
+	params      Params
+	n           int // tokens accepted
+	adjustments adjustments
 
 	// Scratch, kept between tokens.
 	raw  []float32 // [vocab], only with logprobs
@@ -30,21 +29,10 @@ type Sampler struct {
 	list []float32
 }
 
-// adjustment is one entry of Params.LogitBias.
-type adjustment struct {
-	id int32
-	by float32
-}
-
 // New returns the sampler of a sequence with that prompt. The prompt counts for
 // the repetition penalty only; it is not retained.
 func New(p Params, prompt []int32) *Sampler {
-	s := &Sampler{params: p, tokens: newTokenCounts(&p, prompt)}
-	for id, by := range p.LogitBias {
-		s.bias = append(s.bias, adjustment{id, by})
-	}
-	slices.SortFunc(s.bias, func(a, b adjustment) int { return int(a.id) - int(b.id) })
-	return s
+	return &Sampler{params: p, adjustments: newAdjustments(&p, prompt)}
 }
 
 // Params returns the parameters given to New.
@@ -84,23 +72,17 @@ func (s *Sampler) Sample(logits []float32, mask []uint32) Choice {
 	if logprobs {
 		s.describe(&c)
 	}
-	s.tokens.add(c.ID)
-	s.n++
+	s.Accept(c.ID)
 	return c
 }
 
 // adjust applies everything that also changes the greedy answer.
 func (s *Sampler) adjust(logits []float32, mask []uint32) {
-	for _, a := range s.bias {
-		if uint(a.id) < uint(len(logits)) {
-			logits[a.id] += a.by
-		}
-	}
-	s.tokens.penalise(logits)
+	s.adjustments.apply(logits)
 	if mask != nil {
 		applyMask(logits, mask)
 	}
-	if s.n < s.params.MinTokens {
+	if s.holds(0) {
 		for _, id := range s.params.Stop {
 			if uint(id) < uint(len(logits)) {
 				logits[id] = float32(math.Inf(-1))
@@ -108,6 +90,10 @@ func (s *Sampler) adjust(logits []float32, mask []uint32) {
 		}
 	}
 }
+
+// holds reports whether stop tokens are held back when so many more tokens were
+// generated.
+func (s *Sampler) holds(more int) bool { return s.n+more < s.params.MinTokens }
 
 func applyMask(logits []float32, mask []uint32) {
 	never := float32(math.Inf(-1))
@@ -142,7 +128,7 @@ func (s *Sampler) fallback(vocab int, mask []uint32) int32 {
 		if mask != nil && (int(id/32) >= len(mask) || mask[id/32]>>(id%32)&1 == 0) {
 			continue
 		}
-		if s.n >= s.params.MinTokens || !slices.Contains(s.params.Stop, id) {
+		if !s.holds(0) || !slices.Contains(s.params.Stop, id) {
 			return id
 		}
 		if allowed < 0 {

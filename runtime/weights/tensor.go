@@ -22,7 +22,7 @@ const (
 	Q6_K
 )
 
-// Tensor is a view of one tensor in a mapped file. Data is valid until the
+// Tensor is a view of one tensor in a mapped file, or one that is computed. Data is valid until the
 // Source is closed and must not be written to.
 type Tensor struct {
 	Name string
@@ -31,6 +31,9 @@ type Tensor struct {
 	// each of its rows of in elements is contiguous.
 	Shape []int
 	Data  []byte
+	// Generated, when not nil, says that the elements are computed: Type is BF16, and
+	// Data is nil unless the Source was asked for the bytes.
+	Generated *Generated
 }
 
 // Source is a set of named tensors, read from one file or from the shards of a

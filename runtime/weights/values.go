@@ -11,6 +11,9 @@ func (t Tensor) Elems() int {
 	return n
 }
 
+// Bytes returns the size of the tensor as it is stored, or would be.
+func (t Tensor) Bytes() int { return t.Type.RowBytes(t.Elems()) }
+
 // Float32s decodes the whole tensor into a new slice: for norms, biases and
 // tests. Projections stay as they are stored.
 func (t Tensor) Float32s() ([]float32, error) {

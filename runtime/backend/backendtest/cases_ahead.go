@@ -25,12 +25,16 @@ type pair struct {
 	chosen   [2][]int32
 }
 
-// decodePair computes two prompts, whose first tokens are greedy and drawn.
+// decodePair computes two prompts, whose tokens are greedy and drawn, and depend on
+// those before them.
 func (s *suite) decodePair(t testing.TB, dev backend.Device) *pair {
 	m, _ := modeltest.New(t, s.small())
 	l := plans(m)["mixed"].Bind(100)
 	p := &pair{driver: drive(t, dev, 2*l.PeakPages(0, 100, 60))}
-	params := [2]sample.Params{{Logprobs: true}, {Temperature: 1, TopK: 40, TopP: 0.9, Seed: 7}}
+	params := [2]sample.Params{
+		{Logprobs: true, TopLogprobs: 3, RepetitionPenalty: 1.3, FrequencyPenalty: 0.5, MinTokens: 9, Stop: allTokens(0, 128)},
+		{Temperature: 1, TopK: 40, TopP: 0.9, Seed: 7, PresencePenalty: 1, LogitBias: map[int32]float32{3: 2, 5: -100}},
+	}
 	var chunks []chunk
 	for i, n := range []int{60, 51} {
 		prompt := tokens(n, m.Vocab, uint64(21+i))

@@ -72,11 +72,14 @@ func (s *suite) describe(t testing.TB) {
 		if dev.Describe() == "" {
 			t.Errorf("the device has no description")
 		}
-		// Keys and values of a block, two bytes each, or 34 for 32 of them; padding
+		// Keys and values of a block, two bytes each, one, or 34 for 32 of them; padding
 		// may be added.
 		least := plan.BlockSize * m.HeadDim * 2 * 2
-		if kv == backend.KVQ8_0 {
+		switch kv {
+		case backend.KVQ8_0:
 			least = least / 64 * 34
+		case backend.KVFP8:
+			least /= 2
 		}
 		if n := dev.PageBytes(); n < least {
 			t.Errorf("a page has %d bytes, its keys and values have %d", n, least)

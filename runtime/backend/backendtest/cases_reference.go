@@ -47,8 +47,8 @@ func plans(m *model.Model) map[string]*plan.Plan {
 }
 
 // reference computes the logits in float64, with keys and values rounded as in a
-// cache of 16 bits. They stay as they are for q8_0, whose rounding of a number
-// depends on its block.
+// cache of 16 bits. They stay as they are for q8_0 and fp8, whose rounding of a number
+// depends on its block or page.
 func reference(t testing.TB, m *model.Model, src weights.Source, kv backend.KVType, l *plan.Layout, tokens []int32) [][]float64 {
 	t.Helper()
 	r, err := model.NewReference(m, src)

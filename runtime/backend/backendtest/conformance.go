@@ -47,6 +47,11 @@ const Int16Blocks = Int8Blocks * 127 / 32767
 // (rounded up).
 const BF16Activations = 1.0 / 512 / 1.7
 
+// E4M3 is the relative error of numbers rounded to 3 bits of mantissa: at most 2^-4 of
+// the power of two below, on average 1/sqrt(3) of that and, over the mantissas from 1
+// to 2, sqrt(3/(8 ln 2)) of that.
+const E4M3 = 1.0 / 16 / 1.7320508 * 0.7356
+
 // tolerance returns how far a row of logits may be from the reference's: the
 // length of the difference over the length of the row, which averages over the
 // vocabulary and so varies little.
@@ -58,7 +63,7 @@ const BF16Activations = 1.0 / 512 / 1.7
 // moved over the middle between two neighbours is rounded to the other one; the
 // bound allows that to happen to all of them. For q8_0 it does not round, and the
 // bound is the rounding itself: that of Int8Blocks, and another 2^-11 at most for
-// the rounding of scales, which codes make good for. The gated product doubles a relative
+// the rounding of scales, which codes make good for; for fp8 it is E4M3. The gated product doubles a relative
 // error, and softmax multiplies that of a score by the score, which is about 1
 // here: hence the factor 2. Sums in float32 are far below all that; 2^-16 stands
 // for them where nothing else is rounded.
@@ -69,6 +74,8 @@ func (o Options) tolerance(kv backend.KVType, t weights.Type, layers int) float6
 		rounding = math.Ldexp(1, -8)
 	case backend.KVQ8_0:
 		rounding = Int8Blocks
+	case backend.KVFP8:
+		rounding = E4M3
 	}
 	n, activation := float64(layers), o.precision(t)
 	return 2*math.Sqrt((4*n+1)*activation*activation+2*n*rounding*rounding) + math.Ldexp(1, -16)

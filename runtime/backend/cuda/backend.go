@@ -26,8 +26,9 @@ var _ backend.Backend = cudaBackend{}
 // Name returns "cuda".
 func (cudaBackend) Name() string { return "cuda" }
 
-// Load uploads the weights, those that are not bfloat16 converted to it. The
-// Source is not needed afterwards.
+// Load uploads the weights, those that are not bfloat16 converted to it, and
+// quantises the projections there if Options.Weights says so. The Source is not
+// needed afterwards.
 func (cudaBackend) Load(ctx context.Context, m *model.Model, src weights.Source, o backend.Options) (backend.Device, error) {
 	if o.MaxBatchTokens <= 0 || o.MaxSequences <= 0 {
 		return nil, fmt.Errorf("cuda: MaxBatchTokens is %d and MaxSequences %d; both must be positive", o.MaxBatchTokens, o.MaxSequences)
@@ -67,8 +68,8 @@ func supported(m *model.Model, o backend.Options) error {
 		return fmt.Errorf("%w: %s", backend.ErrNotSupported, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case o.KV != backend.KVBF16:
-		return refuse("the KV cache is bf16, no other type")
+	case o.KV != backend.KVBF16 && o.KV != backend.KVFP8:
+		return refuse("the KV cache is bf16 or fp8, no other type")
 	case cudakernels.StoredHeadDim(m.HeadDim) == 0 || m.HeadDim%vector != 0:
 		return refuse("a head dimension of %d; it must be a multiple of %d up to 256", m.HeadDim, vector)
 	case m.Group() > maxGroup:
@@ -77,6 +78,8 @@ func supported(m *model.Model, o backend.Options) error {
 		return refuse("a hidden size of %d; it must be a multiple of %d up to %d", m.Hidden, vector, maxHidden)
 	case m.FFN%vector != 0:
 		return refuse("a feed-forward size of %d; it must be a multiple of %d", m.FFN, vector)
+	case o.Weights == backend.WeightsFP8:
+		return supportedFP8(m)
 	}
 	return nil
 }

@@ -88,11 +88,18 @@ type rig struct {
 	kv   int // bytes of keys and values that a decode step reads
 }
 
-func newRig(b *testing.B, m *model.Model, src weights.Source, p *plan.Plan, sequences, length, stepTokens int) *rig {
+func newRig(b *testing.B, m *model.Model, src weights.Source, p *plan.Plan, sequences, length, stepTokens int, variant string) *rig {
 	b.Helper()
-	dev, err := New().Load(b.Context(), m, src, backend.Options{
+	o := backend.Options{
 		KV: backend.KVBF16, MaxBatchTokens: max(stepTokens, sequences), MaxSequences: sequences, MaxContext: length + stepTokens + 1,
-	})
+	}
+	switch variant {
+	case fp8Weights:
+		o.Weights = backend.WeightsFP8
+	case fp8Weights16:
+		o.Weights, o.Activations = backend.WeightsFP8, backend.Int16
+	}
+	dev, err := New().Load(b.Context(), m, src, o)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -132,11 +139,15 @@ func weightBytes(m *model.Model) int {
 	return 2 * (m.Layers*layer + m.Hidden*m.Vocab)
 }
 
-// Variants of a decode step: no kernel starts before the one ahead of it is done;
-// tokens are drawn, not the likeliest.
+// Variants of a step: no kernel starts before the one ahead of it is done; tokens are
+// drawn, not the likeliest; cuBLASLt multiplies few rows, too; weights are e4m3, and
+// activations are or are not.
 const (
-	apart   = "/apart"
-	sampled = "/sampled"
+	apart        = "/apart"
+	sampled      = "/sampled"
+	library      = "/library"
+	fp8Weights   = "/fp8"
+	fp8Weights16 = "/fp8-bf16-activations"
 )
 
 // BenchmarkDecode measures whole decode steps, greedy sampling included. GB/s
@@ -152,13 +163,16 @@ func BenchmarkDecode(b *testing.B) {
 			sequences, position int
 			variant             string
 		}{
-			{1, 1, 512, ""}, {1, 1, 8192, ""}, {1, 1, 8192, apart}, {0.5, 1, 8192, ""},
+			{1, 1, 512, ""}, {1, 1, 512, library}, {1, 1, 8192, ""}, {1, 1, 8192, apart}, {0.5, 1, 8192, ""},
 			{1, 30, 4096, ""}, {0.5, 30, 4096, ""}, {1, 64, 1024, ""}, {1, 64, 1024, sampled},
+			{1, 1, 1024, ""}, {1, 1, 1024, fp8Weights}, {1, 8, 1024, ""}, {1, 8, 1024, library}, {1, 8, 1024, fp8Weights}, {1, 8, 1024, fp8Weights16},
+			{1, 16, 1024, ""}, {1, 16, 1024, library}, {1, 64, 1024, fp8Weights}, {1, 64, 1024, fp8Weights16},
 		} {
 			b.Run(fmt.Sprintf("%s/density=%v/batch=%d/at=%d%s", name, c.density, c.sequences, c.position, c.variant), func(b *testing.B) {
 				p := plan.Uniform("share", m.Shape(), plan.Rule{Beta: c.density})
 				p.Floor = 0
-				r := newRig(b, m, src, p, c.sequences, c.position, 1)
+				r := newRig(b, m, src, p, c.sequences, c.position, 1, c.variant)
+				r.dev.(*Device).products.library = c.variant == library
 				if c.variant == apart {
 					r.dev.(*Device).overlap = false
 				}
@@ -185,7 +199,7 @@ func BenchmarkDecode(b *testing.B) {
 				}
 				seconds := b.Elapsed().Seconds() / float64(b.N)
 				b.ReportMetric(float64(c.sequences)/seconds, "tokens/s")
-				b.ReportMetric(float64(weightBytes(m)+r.kv)/seconds/1e9, "GB/s")
+				b.ReportMetric(float64(r.dev.(*Device).weights.bytes+int64(r.kv))/seconds/1e9, "GB/s")
 			})
 		}
 	}
@@ -198,9 +212,14 @@ func BenchmarkPrefill(b *testing.B) {
 	}
 	for _, name := range []string{"SmolLM2-135M", "Llama-3-8B"} {
 		m, src := benchModel(b, benchShapes[name])
-		for _, c := range []struct{ chunk, depth int }{{512, 0}, {512, 8192}, {2048, 0}, {4096, 8192}} {
-			b.Run(fmt.Sprintf("%s/chunk=%d/at=%d", name, c.chunk, c.depth), func(b *testing.B) {
-				r := newRig(b, m, src, plan.NewDense(m.Shape()), 1, c.depth+1, c.chunk)
+		for _, c := range []struct {
+			chunk, depth int
+			variant      string
+		}{
+			{512, 0, ""}, {512, 8192, ""}, {2048, 0, ""}, {2048, 0, fp8Weights}, {2048, 0, fp8Weights16}, {4096, 8192, ""},
+		} {
+			b.Run(fmt.Sprintf("%s/chunk=%d/at=%d%s", name, c.chunk, c.depth, c.variant), func(b *testing.B) {
+				r := newRig(b, m, src, plan.NewDense(m.Shape()), 1, c.depth+1, c.chunk, c.variant)
 				seq := r.seqs[0]
 				seq.Len, seq.Start = c.chunk, c.depth
 				batch := &backend.Batch{

@@ -5,6 +5,7 @@ package cuda
 import (
 	"fmt"
 	"math"
+	"unsafe"
 
 	"github.com/moaserve/moaserve/cudakernels"
 	"github.com/moaserve/moaserve/runtime/backend"
@@ -18,15 +19,16 @@ type buffers struct {
 	table  cudakernels.Ptr // int32 [slots][heads][maxBlocks]
 	angles cudakernels.Ptr // float32 [context][pairs][2]
 
-	x      cudakernels.Ptr // float32 [rows][hidden], the residual stream
-	norm   cudakernels.Ptr // bfloat16 [rows][hidden]
-	qkv    cudakernels.Ptr // bfloat16 [rows][(heads+2*kvHeads)*headDim]
-	q      cudakernels.Ptr // bfloat16 [sequences][heads][stored head dim]
-	qTiles cudakernels.Ptr
-	att    cudakernels.Ptr // bfloat16 [rows][heads*headDim]
-	delta  cudakernels.Ptr // bfloat16 [rows][hidden], to be added to x
-	gateUp cudakernels.Ptr // bfloat16 [rows][2*ffn]
-	act    cudakernels.Ptr // bfloat16 [rows][ffn]
+	x       cudakernels.Ptr // float32 [rows][hidden], the residual stream
+	norm    cudakernels.Ptr // bfloat16 [rows][hidden]
+	squares cudakernels.Ptr // of the rows of x, for products of few rows
+	qkv     cudakernels.Ptr // bfloat16 [rows][(heads+2*kvHeads)*headDim]
+	q       cudakernels.Ptr // bfloat16 [sequences][heads][stored head dim]
+	qTiles  cudakernels.Ptr
+	att     cudakernels.Ptr // bfloat16 [rows][heads*headDim]
+	delta   cudakernels.Ptr // bfloat16 [rows][hidden], to be added to x
+	gateUp  cudakernels.Ptr // bfloat16 [rows][2*ffn]
+	act     cudakernels.Ptr // bfloat16 [rows][ffn]
 
 	decodePlan, prefillPlan           cudakernels.Ptr
 	decodePlanStride, prefillStride   int64 // bytes a layer
@@ -34,8 +36,10 @@ type buffers struct {
 	decodeWorkspaceSize               int64
 	prefillWorkspace                  cudakernels.Ptr
 	prefillWorkspaceSize              int64
-	maxItems                          int64 // of the prefill attention, a layer
-	logits, ids, logprobs             cudakernels.Ptr
+	maxItems                          int64           // of the prefill attention, a layer
+	logits                            cudakernels.Ptr // float32 [logitRows][vocab]
+	ids                               cudakernels.Ptr // int32 [logitRows], the tokens chosen
+	choices                           cudakernels.Ptr // Choice [logitRows]
 	rows, logitRows, tiles, maxBlocks int
 }
 
@@ -59,17 +63,16 @@ func (d *Device) makeBuffers() error {
 	b.maxItems = int64(maxItems)
 	b.decodePlanStride = int64(cudakernels.DecodePlanBytes(o.MaxSequences, c.KVHeads))
 	b.prefillStride = int64(cudakernels.PrefillPlanBytes(maxItems))
-	b.decodeWorkspaceSize = int64(cudakernels.DecodeWorkspaceBytes(d.shapes, c.Group(), c.HeadDim))
+	b.decodeWorkspaceSize = int64(cudakernels.DecodeWorkspaceBytes(d.shapes, d.pageType(), c.Group(), c.HeadDim))
 	b.prefillWorkspaceSize = int64(cudakernels.PrefillWorkspaceBytes(maxItems))
 	stored, heads := cudakernels.StoredHeadDim(c.HeadDim), c.Layers*c.KVHeads
-	choices := 0
-	section[int32](&choices, b.logitRows) // log-probabilities follow tokens as in output
 
 	for _, a := range []alloc{
 		{&b.table, cudakernels.TableBytes(o.MaxSequences, heads, b.maxBlocks)},
 		{&b.angles, d.maxPositions() * len(c.Rope.Frequencies) * 8},
 		{&b.x, 4 * b.rows * c.Hidden},
 		{&b.norm, 2 * max(b.rows, b.logitRows) * c.Hidden},
+		{&b.squares, cudakernels.ProductSquaresBytes(d.shapes)},
 		{&b.qkv, 2 * b.rows * (c.Heads + 2*c.KVHeads) * c.HeadDim},
 		{&b.q, 2 * o.MaxSequences * c.Heads * stored},
 		{&b.qTiles, cudakernels.QueryTileBytes(b.tiles, c.Heads, c.HeadDim)},
@@ -84,7 +87,8 @@ func (d *Device) makeBuffers() error {
 		{&b.decodeWorkspace[2], int(b.decodeWorkspaceSize)},
 		{&b.prefillWorkspace, int(b.prefillWorkspaceSize)},
 		{&b.logits, 4 * b.logitRows * c.Vocab},
-		{&b.ids, choices + 4*b.logitRows},
+		{&b.ids, 4 * b.logitRows},
+		{&b.choices, b.logitRows * int(unsafe.Sizeof(cudakernels.Choice{}))},
 	} {
 		p, err := d.arena.Alloc(int64(a.bytes))
 		if err != nil {
@@ -102,7 +106,6 @@ func (d *Device) makeBuffers() error {
 	if err := d.uploadAngles(); err != nil {
 		return err
 	}
-	b.logprobs = b.ids + cudakernels.Ptr(choices)
 	if err := d.inputs.layOut(d); err != nil {
 		return err
 	}
@@ -168,17 +171,24 @@ func (d *Device) uploadAngles() (err error) {
 	return d.stream.Wait()
 }
 
+// rowBucket is what larger numbers of rows are rounded up to: the height of a tile of
+// the products.
+const rowBucket = 64
+
+// RowMultiple tells the scheduler what the rows of a step had best be a multiple of.
+func (d *Device) RowMultiple() int { return rowBucket }
+
 // bucket rounds a number of rows up to one for which products and graphs are
-// made: powers of two up to 64, multiples of 64 beyond.
+// made: powers of two up to rowBucket, multiples of it beyond.
 func bucket(n int) int {
 	b := 1
-	for b < n && b < 64 {
+	for b < n && b < rowBucket {
 		b *= 2
 	}
 	if n <= b {
 		return b
 	}
-	return (n + 63) / 64 * 64
+	return (n + rowBucket - 1) / rowBucket * rowBucket
 }
 
 // logitBucket is bucket for rows of logits, of which there may be none.

@@ -19,9 +19,13 @@ var productError = math.Sqrt(3) * backendtest.BF16Activations
 // The suite on the GPU, or on the fake driver when that is what the process was
 // started with.
 func TestConformance(t *testing.T) {
-	backendtest.Run(t, New(), backendtest.Options{
-		KV:        []backend.KVType{backend.KVBF16},
-		Rounds:    true,
-		Precision: func(weights.Type) float64 { return productError },
-	})
+	for _, kv := range [][]backend.KVType{{backend.KVBF16, backend.KVFP8}, {backend.KVFP8, backend.KVBF16}} {
+		t.Run(kv[0].String()+" pages", func(t *testing.T) {
+			backendtest.Run(t, New(), backendtest.Options{
+				KV:        kv,
+				Rounds:    true,
+				Precision: func(weights.Type) float64 { return productError },
+			})
+		})
+	}
 }

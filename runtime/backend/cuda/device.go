@@ -119,7 +119,7 @@ func (d *Device) Describe() string {
 }
 
 // PageBytes returns the size of one KV page.
-func (d *Device) PageBytes() int { return cudakernels.PageBytes(d.cfg.HeadDim) }
+func (d *Device) PageBytes() int { return cudakernels.PageBytes(d.pageType(), d.cfg.HeadDim) }
 
 // FreeMemory returns the bytes of the GPU that nobody uses; 0 when the driver does
 // not answer.
@@ -169,8 +169,8 @@ func (d *Device) Close() error {
 // closed returns the errors of freeing things. On a lost device every call
 // answers the error that the steps have reported, which says nothing new.
 func (d *Device) closed(errs []error) error {
-	if d.lost != nil {
-		return nil
+	if d.lost == nil {
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -140,7 +140,7 @@ func TestAWarmDeviceRecordsNothingMore(t *testing.T) {
 	if got := s.step(s.batch(0, 10)); !slices.Equal(got, want) {
 		t.Error("a warm device answers otherwise")
 	}
-	for _, p := range []sample.Params{{}, {Temperature: 1}} {
+	for _, p := range []sample.Params{{}, {Temperature: 1}, {RepetitionPenalty: 1.1, Logprobs: true}} {
 		launches := fakecuda.Count("cuLaunchKernelEx")
 		b := s.batch(10, 1)
 		b.Rows[0] = backend.Row{Sampler: sample.New(p, nil)}
@@ -157,7 +157,7 @@ func TestAFaultIsRecognisedAndFinal(t *testing.T) {
 	onFake(t)
 	s := newSmall(t, 2)
 	s.step(s.batch(0, 10))
-	fakecuda.Fail("kernel:silu_mul", 1, 700)
+	fakecuda.Fail("kernel:rope_append", 1, 700)
 	_, err := s.dev.Step(s.batch(10, 1))
 	if !errors.Is(err, backend.ErrDeviceLost) {
 		t.Fatalf("an illegal address is not told: %v", err)
@@ -173,7 +173,7 @@ func TestAFailedStepDoesNotSpoilTheNext(t *testing.T) {
 	s := newSmall(t, 2)
 	first := s.step(s.batch(0, 10))
 	want := s.step(s.batch(10, 1))
-	for _, call := range []string{"cuLaunchKernelEx", "kernel:decode_attention_64", "cublasLtMatmul", "cuMemcpyHtoDAsync_v2", "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"} {
+	for _, call := range []string{"cuLaunchKernelEx", "kernel:decode_attention_64", "kernel:product_bf16_8", "cuMemcpyHtoDAsync_v2", "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"} {
 		if err := s.dev.dropGraphs(); err != nil {
 			t.Fatal(err)
 		}
@@ -317,33 +317,6 @@ func TestModelsThatNoKernelTakesAreRefused(t *testing.T) {
 	o.KV = backend.KVF16
 	if _, err := New().Load(t.Context(), m, src, o); !errors.Is(err, backend.ErrNotSupported) {
 		t.Errorf("an f16 cache: %v", err)
-	}
-}
-
-func TestTheDeviceSamplesWhatNeedsNoHistory(t *testing.T) {
-	mask := []uint32{1}
-	for name, c := range map[string]struct {
-		params            sample.Params
-		mask              []uint32
-		onDevice, isDrawn bool
-	}{
-		"greedy":       {sample.Params{TopK: 3, TopP: 0.5, Seed: 4}, nil, true, false},
-		"logprob":      {sample.Params{Logprobs: true}, nil, true, false},
-		"alternatives": {sample.Params{Logprobs: true, TopLogprobs: 1}, nil, false, false},
-		"temperature":  {sample.Params{Temperature: 1}, nil, true, true},
-		"mask":         {sample.Params{Temperature: 1}, mask, false, false},
-		"penalty":      {sample.Params{Temperature: 1, RepetitionPenalty: 1.1}, nil, false, false},
-	} {
-		r := backend.Row{Sampler: sample.New(c.params, nil), Mask: c.mask}
-		if got := onDevice(r); got != c.onDevice || onHost(r) == got {
-			t.Errorf("%s: on the device is %t, on the host %t", name, got, onHost(r))
-		}
-		if got := draws([]backend.Row{{}, r}); got != c.isDrawn {
-			t.Errorf("%s: drawn is %t", name, got)
-		}
-	}
-	if r := (backend.Row{KeepLogits: true}); onDevice(r) || onHost(r) {
-		t.Errorf("a row without a sampler is sampled")
 	}
 }
 

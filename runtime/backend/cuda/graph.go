@@ -14,12 +14,11 @@ import (
 type shape struct {
 	rows, logits      int  // buckets; no logits when 0
 	decodes, prefills bool // some sequences decode, some prefill
-	draw              bool // some tokens are drawn, not the likeliest
 }
 
 // String gives the shape for messages.
 func (s shape) String() string {
-	return fmt.Sprintf("step of %d rows and %d logits (decode: %t, prefill: %t, draw: %t)", s.rows, s.logits, s.decodes, s.prefills, s.draw)
+	return fmt.Sprintf("step of %d rows and %d logits (decode: %t, prefill: %t)", s.rows, s.logits, s.decodes, s.prefills)
 }
 
 // graph is the step of a shape; nil when it was launched once and not recorded
@@ -37,7 +36,7 @@ func (d *Device) run(s shape) error {
 		p := pass{d: d, rows: s.rows, decodes: s.decodes, prefills: s.prefills}
 		p.forward()
 		if s.logits > 0 {
-			p.logits(s.logits, s.draw)
+			p.logits(s.logits)
 		}
 		return p.err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/moaserve/moaserve/cudakernels"
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
+	"github.com/moaserve/moaserve/runtime/sample"
 )
 
 // inputLayout says where the parts of a step's input lie, in pinned host memory and,
@@ -16,8 +17,9 @@ import (
 type inputLayout struct {
 	header, seqs, rows, tokens, index, samples int
 	bytes                                      int // of all these
-	// The deltas travel apart, in as many pieces as they need.
-	deltaHeader, deltas, size int
+	// The deltas travel apart, in as many pieces as they need, and what only some
+	// samplers need does.
+	deltaHeader, deltas, adjustments, masks, size int
 
 	device cudakernels.Ptr
 }
@@ -46,6 +48,8 @@ func (l *inputLayout) layOut(d *Device) error {
 	l.bytes = l.size
 	l.deltaHeader = section[cudakernels.Header](&l.size, 1)
 	l.deltas = section[cudakernels.TableDelta](&l.size, deltaPiece)
+	l.adjustments = section[cudakernels.Adjustment](&l.size, d.maxAdjustments())
+	l.masks = section[uint32](&l.size, b.logitRows*d.maskWords())
 	p, err := d.arena.Alloc(int64(l.size))
 	l.device = cudakernels.Ptr(p)
 	return err
@@ -60,12 +64,12 @@ type input struct {
 	*inputLayout
 	pinned *cudadrv.Pinned
 
-	header  []cudakernels.Header    // 1
-	seqs    []cudakernels.Seq       // MaxSequences
-	rows    []cudakernels.Row       // of the largest bucket
-	tokens  []int32                 // alike
-	index   []int32                 // rows whose logits are wanted
-	samples []cudakernels.SampleRow // how their tokens are drawn
+	header  []cudakernels.Header // 1
+	seqs    []cudakernels.Seq    // MaxSequences
+	rows    []cudakernels.Row    // of the largest bucket
+	tokens  []int32              // alike
+	index   []int32              // rows whose logits are wanted
+	samples samples              // how their tokens are chosen
 
 	deltaHeader []cudakernels.Header // 1
 	deltas      []cudakernels.TableDelta
@@ -79,12 +83,17 @@ func (d *Device) newInput() (*input, error) {
 	}
 	return &input{
 		inputLayout: l, pinned: p,
-		header:      cudadrv.PinnedSlice[cudakernels.Header](p, l.header, 1),
-		seqs:        cudadrv.PinnedSlice[cudakernels.Seq](p, l.seqs, d.opts.MaxSequences),
-		rows:        cudadrv.PinnedSlice[cudakernels.Row](p, l.rows, b.rows),
-		tokens:      cudadrv.PinnedSlice[int32](p, l.tokens, b.rows),
-		index:       cudadrv.PinnedSlice[int32](p, l.index, b.logitRows),
-		samples:     cudadrv.PinnedSlice[cudakernels.SampleRow](p, l.samples, b.logitRows),
+		header: cudadrv.PinnedSlice[cudakernels.Header](p, l.header, 1),
+		seqs:   cudadrv.PinnedSlice[cudakernels.Seq](p, l.seqs, d.opts.MaxSequences),
+		rows:   cudadrv.PinnedSlice[cudakernels.Row](p, l.rows, b.rows),
+		tokens: cudadrv.PinnedSlice[int32](p, l.tokens, b.rows),
+		index:  cudadrv.PinnedSlice[int32](p, l.index, b.logitRows),
+		samples: samples{
+			rows:        cudadrv.PinnedSlice[cudakernels.SampleRow](p, l.samples, b.logitRows),
+			adjustments: cudadrv.PinnedSlice[sample.Adjustment](p, l.adjustments, d.maxAdjustments()),
+			masks:       cudadrv.PinnedSlice[uint32](p, l.masks, b.logitRows*d.maskWords()),
+			words:       d.maskWords(),
+		},
 		deltaHeader: cudadrv.PinnedSlice[cudakernels.Header](p, l.deltaHeader, 1),
 		deltas:      cudadrv.PinnedSlice[cudakernels.TableDelta](p, l.deltas, deltaPiece),
 	}, nil
@@ -92,28 +101,7 @@ func (d *Device) newInput() (*input, error) {
 
 // upload adds the copy of everything but the deltas to the stream.
 func (in *input) upload(d *Device) error {
-	return d.stream.Upload(cudadrv.Ptr(in.device), in.pinned, 0, in.bytes)
-}
-
-// nameRows names the rows whose logits are computed next, and says how their tokens are
-// drawn. The bucket is filled up with row 0 and greedy choices.
-func (in *input) nameRows(o *order, b *backend.Batch, rows []backend.Row) {
-	clear(in.index)
-	clear(in.samples)
-	for i, r := range rows {
-		in.index[i] = o.row(r)
-		if !onDevice(r) {
-			continue
-		}
-		ahead := 0
-		if s := b.Seqs[r.Seq]; b.Tokens[s.Offset+r.Token] < 0 {
-			ahead = 1 // the sampler has not seen the token before this one
-		}
-		p := r.Sampler.Params()
-		in.samples[i] = cudakernels.SampleRow{
-			Uniform: r.Sampler.Uniform(ahead), Temperature: p.Temperature, TopP: p.TopP, MinP: p.MinP, TopK: int32(p.TopK),
-		}
-	}
+	return errors.Join(d.stream.Upload(cudadrv.Ptr(in.device), in.pinned, 0, in.bytes), in.uploadSamples(d))
 }
 
 // sendDeltas changes the page tables on the device.

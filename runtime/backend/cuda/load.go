@@ -16,19 +16,20 @@ import (
 	"github.com/moaserve/moaserve/runtime/weights"
 )
 
-// deviceWeights are the addresses of the weights: projections and embeddings in
-// bfloat16, norms and biases in float32.
+// deviceWeights are the addresses of the weights: embeddings in bfloat16, projections
+// in bfloat16 or e4m3, norms and biases in float32.
 type deviceWeights struct {
 	embedding, outNorm, output cudakernels.Ptr
 	layers                     []deviceLayer
+	bytes                      int64 // that a step reads, the rows of the embedding aside
 }
 
 type deviceLayer struct {
 	attnNorm, ffnNorm cudakernels.Ptr
-	qkv, o            cudakernels.Ptr // queries, keys and values in one product
+	qkv, o            matrix          // queries, keys and values in one product
 	bias              cudakernels.Ptr // of qkv; 0 unless the architecture has it
 	qNorm, kNorm      cudakernels.Ptr // 0 unless the architecture has them
-	gateUp, down      cudakernels.Ptr // gate and up in one product
+	gateUp, down      matrix          // gate and up in one product
 }
 
 // loader converts and uploads tensors. Its methods keep the first error.
@@ -38,7 +39,8 @@ type loader struct {
 	m           *model.Model
 	src         weights.Source
 	staging     [2]*cudadrv.Pinned
-	next        int // the half of the staging that is free
+	next        int             // the half of the staging that is free
+	rows        *cudadrv.Memory // what is to be quantised, on the device
 	done, total int64
 	err         error
 }
@@ -55,11 +57,17 @@ func (d *Device) loadWeights(ctx context.Context, m *model.Model, src weights.So
 		}
 		defer func() { err = errors.Join(err, l.staging[i].Free()) }()
 	}
+	if err := l.makeRows(); err != nil {
+		return err
+	}
+	defer func() { err = l.freeRows(err) }()
 	l.count()
 	w := &d.weights
 	w.embedding = l.matrix(0, model.TokenEmbedding)
 	w.output = w.embedding
+	unread := int64(0)
 	if !m.TiedEmbeddings {
+		unread = d.arena.Used()
 		w.output = l.matrix(0, model.Output)
 	}
 	w.outNorm = l.vector(0, model.OutputNorm)
@@ -67,14 +75,23 @@ func (d *Device) loadWeights(ctx context.Context, m *model.Model, src weights.So
 	for i := range w.layers {
 		y := &w.layers[i]
 		y.attnNorm, y.ffnNorm = l.vector(i, model.AttnNorm), l.vector(i, model.FFNNorm)
-		y.qkv, y.o = l.matrix(i, model.AttnQ, model.AttnK, model.AttnV), l.matrix(i, model.AttnO)
 		if m.QKVBias {
 			y.bias = l.vector(i, model.AttnQBias, model.AttnKBias, model.AttnVBias)
 		}
 		if m.QKNorm {
 			y.qNorm, y.kNorm = l.vector(i, model.AttnQNorm), l.vector(i, model.AttnKNorm)
 		}
-		y.gateUp, y.down = l.matrix(i, model.FFNGate, model.FFNUp), l.matrix(i, model.FFNDown)
+	}
+	// Between the matrices, small tensors would cost the arena a slab each time: of a
+	// model of 80 layers, gigabytes.
+	for i := range w.layers {
+		y := &w.layers[i]
+		y.qkv, y.o = l.projection(i, model.AttnQ, model.AttnK, model.AttnV), l.projection(i, model.AttnO)
+		y.gateUp, y.down = l.projection(i, model.FFNGate, model.FFNUp), l.projection(i, model.FFNDown)
+	}
+	w.bytes = d.arena.Used() - unread
+	if l.err == nil {
+		l.err = d.makeFP8()
 	}
 	return errors.Join(l.err, d.stream.Wait()) // before the staging is freed
 }
@@ -88,7 +105,7 @@ func (l *loader) count() {
 		}
 		for i := range layers {
 			if t, ok := l.src.Tensor(l.m.TensorName(r, i)); ok {
-				l.total += int64(len(t.Data))
+				l.total += int64(t.Bytes())
 			}
 		}
 	}
@@ -97,6 +114,11 @@ func (l *loader) count() {
 // tensors finds tensors by role and allocates memory for all of them in a row,
 // size bytes an element.
 func (l *loader) tensors(layer, size int, roles []model.Role) ([]weights.Tensor, cudakernels.Ptr) {
+	return l.allocate(layer, roles, func(t weights.Tensor) int { return size * elems(t) })
+}
+
+// allocate is tensors for any size of a tensor. After an error there are none.
+func (l *loader) allocate(layer int, roles []model.Role, size func(weights.Tensor) int) ([]weights.Tensor, cudakernels.Ptr) {
 	if l.err == nil {
 		l.err = l.ctx.Err()
 	}
@@ -112,11 +134,12 @@ func (l *loader) tensors(layer, size int, roles []model.Role) ([]weights.Tensor,
 			return nil, 0
 		}
 		all = append(all, t)
-		bytes += int64(elems(t)) * int64(size)
+		bytes += int64(size(t))
 	}
 	p, err := l.d.arena.Alloc(bytes)
 	if err != nil {
 		l.err = fmt.Errorf("tensor %q, after %.1f MiB: %w", all[0].Name, float64(l.d.arena.Used())/(1<<20), err)
+		return nil, 0
 	}
 	return all, cudakernels.Ptr(p)
 }
@@ -126,6 +149,11 @@ func (l *loader) matrix(layer int, roles ...model.Role) cudakernels.Ptr {
 	tensors, p := l.tensors(layer, 2, roles)
 	at := cudadrv.Ptr(p)
 	for _, t := range tensors {
+		if t.Generated != nil {
+			l.loaded(t, t.Bytes(), l.d.generate(at, t.Generated, elems(t)))
+			at += cudadrv.Ptr(2 * elems(t))
+			continue
+		}
 		// Whole blocks of every type, so that a piece is decoded by itself.
 		const piece = stagingBytes / 2
 		for from, n := 0, elems(t); from < n && l.err == nil; from += piece {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/moaserve/moaserve/cudakernels"
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
 )
@@ -77,7 +78,15 @@ func (p *pool) close() error {
 // architecture counts: it decides which products and kernels compute the pages.
 func (p *pool) Format() string {
 	d := p.device
-	return fmt.Sprintf("cuda bf16 weights and activations, bf16 pages of %d bytes, compute capability %d.%d", d.PageBytes(), d.shapes.Major, d.shapes.Minor)
+	return fmt.Sprintf("cuda %s, %v pages of %d bytes, compute capability %d.%d", d.precision(), d.opts.KV, d.PageBytes(), d.shapes.Major, d.shapes.Minor)
+}
+
+// pageType is the form of the pages.
+func (d *Device) pageType() cudakernels.PageType {
+	if d.opts.KV == backend.KVFP8 {
+		return cudakernels.PagesFP8
+	}
+	return cudakernels.PagesBF16
 }
 
 // ReadPage copies a page to the host.

@@ -5,6 +5,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/internal/cudadrv"
@@ -132,17 +133,19 @@ func (f *flight) begin(d *Device, b *backend.Batch) error {
 	f.batch = b
 	f.rows = b.Rows[:min(len(b.Rows), d.buffers.logitRows)]
 	f.input.arrange(d, &d.order, b)
-	f.input.nameRows(&d.order, b, f.rows)
-	f.onDevice = f.output.begin(b, len(f.rows))
+	f.input.nameRows(d, b, f.rows, true)
+	f.output.begin(len(b.Rows))
+	f.onDevice = len(f.rows) == len(b.Rows) && !slices.Contains(f.input.samples.onHost, true) &&
+		!slices.ContainsFunc(b.Rows, func(r backend.Row) bool { return r.KeepLogits || r.Sampler == nil })
 	o := &d.order
 	return errors.Join(
 		f.start.Record(d.stream),
 		f.input.upload(d),
 		d.run(shape{
 			rows: bucket(o.rows), logits: logitBucket(len(f.rows)),
-			decodes: o.decodes > 0, prefills: o.decodes < len(b.Seqs), draw: draws(f.rows),
+			decodes: o.decodes > 0, prefills: o.decodes < len(b.Seqs),
 		}),
-		f.output.download(d),
+		f.output.download(d, len(f.rows)),
 		f.done.Record(d.stream),
 	)
 }
@@ -179,21 +182,21 @@ func (f *flight) end(d *Device) error {
 		return err
 	}
 	f.output.result.Busy = busy
-	if err := f.output.answer(d, f.rows, 0); err != nil {
+	if err := f.output.answer(d, f.rows, f.input.samples.onHost, 0); err != nil {
 		return err
 	}
 	for from := len(f.rows); from < len(f.batch.Rows); from += d.buffers.logitRows {
 		rows := f.batch.Rows[from:min(from+d.buffers.logitRows, len(f.batch.Rows))]
-		f.input.nameRows(&d.order, f.batch, rows)
+		f.input.nameRows(d, f.batch, rows, false)
 		p := pass{d: d}
 		p.do(f.input.upload(d))
-		p.logits(logitBucket(len(rows)), draws(rows))
-		p.do(f.output.download(d))
+		p.logits(logitBucket(len(rows)))
+		p.do(f.output.download(d, len(rows)))
 		p.do(d.stream.Wait())
 		if p.err != nil {
 			return p.err
 		}
-		if err := f.output.answer(d, rows, from); err != nil {
+		if err := f.output.answer(d, rows, f.input.samples.onHost, from); err != nil {
 			return err
 		}
 	}

@@ -12,11 +12,16 @@ import (
 // their algorithms, then its graph is recorded.
 const warmPasses = 2
 
+// warmMixed bounds the steps, in rows, whose products choose their algorithms ahead of
+// need because prompts are read beside decodes in pieces of any such size. Longer ones
+// would take many times as long to prepare, and what they lose once is less of them.
+const warmMixed = 1024
+
 // Warm prepares the steps that a server runs in most: decodes of every number of
-// sequences, greedy and drawn, and whole chunks of prompts. Each would otherwise cost
-// the first requests tens of milliseconds. It computes rows of padding; no page is
-// written. The pool must be there, for graphs know its address, and no step may be
-// under way.
+// sequences, whole chunks of prompts, and pieces of prompts beside decodes. Each would
+// otherwise cost the first requests tens of milliseconds. It computes rows of padding;
+// no page is written. The pool must be there, for graphs know its address, and no step
+// may be under way.
 func (d *Device) Warm() error {
 	if d.pool == nil || d.begun != d.ended {
 		return fmt.Errorf("cuda: warming up wants a pool and no step under way")
@@ -33,6 +38,11 @@ func (d *Device) Warm() error {
 			}
 		}
 	}
+	for n := rowBucket; n <= min(warmMixed, d.opts.MaxBatchTokens); n += rowBucket {
+		if err := d.runPadding(shape{rows: n, prefills: true}); err != nil {
+			return d.failed(fmt.Errorf("warming up products of %d rows: %w", n, err))
+		}
+	}
 	return nil
 }
 
@@ -40,9 +50,7 @@ func (d *Device) Warm() error {
 func (d *Device) commonShapes() []shape {
 	var all []shape
 	for n := 1; ; n = bucket(n + 1) {
-		for _, draw := range []bool{false, true} {
-			all = append(all, shape{rows: n, logits: n, decodes: true, draw: draw})
-		}
+		all = append(all, shape{rows: n, logits: n, decodes: true})
 		if n >= d.opts.MaxSequences {
 			break
 		}
@@ -60,8 +68,7 @@ func (d *Device) runPadding(s shape) error {
 	for r := range s.rows {
 		in.tokens[r], in.rows[r] = 0, cudakernels.Row{Seq: -1}
 	}
-	clear(in.index)
-	clear(in.samples)
+	in.nameRows(d, nil, nil, false)
 	if err := in.upload(d); err != nil {
 		return err
 	}

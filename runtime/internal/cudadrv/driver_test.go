@@ -182,18 +182,18 @@ func TestErrorsNameKernelAndShape(t *testing.T) {
 	if f, err := m.Function("no such kernel"); f != nil || err != nil {
 		t.Errorf("an unknown kernel: %v, %v", f, err)
 	}
-	f, err := m.Function("argmax")
+	f, err := m.Function("silu_mul")
 	if err != nil || f == nil {
-		t.Fatalf("argmax: %v, %v", f, err)
+		t.Fatalf("silu_mul: %v, %v", f, err)
 	}
-	var args [5]uint64
+	var args [4]uint64
 	shape := Launch{Grid: [3]uint32{2, 3, 4}, Threads: 128}
 	fakecuda.Fail("cuLaunchKernelEx", 0, 209)
-	if err := f.Launch(s, shape, unsafe.Pointer(&args), len(args)); err == nil || !strings.Contains(err.Error(), "kernel argmax, grid [2 3 4], 128 threads") || !strings.Contains(err.Error(), "209") {
+	if err := f.Launch(s, shape, unsafe.Pointer(&args), len(args)); err == nil || !strings.Contains(err.Error(), "kernel silu_mul, grid [2 3 4], 128 threads") || !strings.Contains(err.Error(), "209") {
 		t.Errorf("a failed launch: %v", err)
 	}
 	shape.Shared = 1 << 20
-	if err := f.Launch(s, shape, unsafe.Pointer(&args), len(args)); err == nil || !strings.Contains(err.Error(), "kernel argmax with 1048576 bytes") {
+	if err := f.Launch(s, shape, unsafe.Pointer(&args), len(args)); err == nil || !strings.Contains(err.Error(), "kernel silu_mul with 1048576 bytes") {
 		t.Errorf("a launch with too much shared memory: %v", err)
 	}
 	if err := f.Launch(s, shape, nil, 65); err == nil {

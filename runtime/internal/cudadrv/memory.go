@@ -55,7 +55,7 @@ type Arena struct {
 }
 
 const (
-	// arenaSlab is the least that the arena asks the driver for.
+	// arenaSlab is what the arena asks the driver for when small pieces need more.
 	arenaSlab = 64 << 20
 	// arenaAlign is what cuMemAlloc itself aligns to.
 	arenaAlign = 256
@@ -64,25 +64,40 @@ const (
 // NewArena returns an empty arena.
 func (c *Context) NewArena() *Arena { return &Arena{ctx: c} }
 
-// Alloc returns n bytes, aligned to 256.
+// Alloc returns n bytes, aligned to 256. Large pieces are allocations of their own, so
+// that none of them leaves a slab unfinished.
 func (a *Arena) Alloc(n int64) (Ptr, error) {
 	n = (max(n, 1) + arenaAlign - 1) / arenaAlign * arenaAlign
-	if n > a.left {
-		m, err := a.ctx.Alloc(max(n, arenaSlab))
-		if errors.Is(err, ErrOutOfMemory) && n < arenaSlab {
-			m, err = a.ctx.Alloc(n)
+	if n > a.left && n <= arenaSlab/4 {
+		m, err := a.slab(arenaSlab)
+		if err == nil {
+			a.next, a.left = m.Ptr(), m.Size()
+		} else if !errors.Is(err, ErrOutOfMemory) {
+			return 0, err
 		}
+	}
+	if n > a.left {
+		m, err := a.slab(n)
 		if err != nil {
 			return 0, err
 		}
-		a.slabs = append(a.slabs, m)
-		a.next, a.left = m.Ptr(), m.Size()
+		a.used += n
+		return m.Ptr(), nil
 	}
 	p := a.next
 	a.next += Ptr(n)
 	a.left -= n
 	a.used += n
 	return p, nil
+}
+
+// slab allocates memory that belongs to the arena.
+func (a *Arena) slab(n int64) (*Memory, error) {
+	m, err := a.ctx.Alloc(n)
+	if err == nil {
+		a.slabs = append(a.slabs, m)
+	}
+	return m, err
 }
 
 // Used returns the bytes that were handed out.

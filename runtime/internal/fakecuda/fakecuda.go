@@ -19,7 +19,7 @@ import "unsafe"
 // Present reports whether the process runs on the fake driver.
 func Present() bool { return symbol("fakecuda_fail") != nil }
 
-// Fail lets a call of the driver, a kernel ("kernel:argmax") or a product
+// Fail lets a call of the driver, a kernel ("kernel:sample") or a product
 // ("cublasLtMatmul") answer a code once, after it succeeded skip times. From a
 // sticky code on, everything fails until Reset.
 func Fail(call string, skip, code int) {

@@ -41,7 +41,7 @@ func (c *Config) Validate() error {
 	case c.KV == backend.KVQ8_0 && c.HeadDim%vec.Q8Block != 0:
 		return fmt.Errorf("attention: the head dimension is %d; KV pages in q8_0 need a multiple of %d: %w", c.HeadDim, vec.Q8Block, backend.ErrNotSupported)
 	case c.KV > backend.KVQ8_0:
-		return fmt.Errorf("attention: unknown KV type %d: %w", c.KV, backend.ErrNotSupported)
+		return fmt.Errorf("attention: no KV pages in %v: %w", c.KV, backend.ErrNotSupported)
 	}
 	return nil
 }

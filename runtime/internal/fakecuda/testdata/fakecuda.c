@@ -50,6 +50,13 @@ EXPORT void fakecuda_fail(const char *call, int skip, int code) {
   failSkip = skip, failCode = code;
   if (!*call) memset(calls, 0, sizeof calls), sticky = 0;
 }
+// FAKECUDA_FAIL=call,skip,code does the same for a process that is not a test.
+__attribute__((constructor)) static void failFromEnvironment(void) {
+  const char *s = getenv("FAKECUDA_FAIL");
+  char call[64];
+  int skip, code;
+  if (s && sscanf(s, "%63[^,],%d,%d", call, &skip, &code) == 3) fakecuda_fail(call, skip, code);
+}
 EXPORT long fakecuda_count(const char *call) {
   if (!strcmp(call, "memory")) return alive;
   if (!strcmp(call, "bytes")) return bytes;
@@ -291,6 +298,24 @@ static bf16 narrow(float f) {
   return (b + 0x7fff + (b >> 16 & 1)) >> 16;
 }
 
+// The value of an e4m3 code, and the code nearest to a magnitude, of two the even one.
+static float codeValues[256];
+__attribute__((constructor)) static void defineCodes(void) {
+  for (int code = 0; code < 256; code++) {
+    int e = code >> 3 & 15, f = code & 7;
+    float x = (code & 0x7f) == 0x7f ? NAN : e ? ldexpf(8 + f, e - 10) : ldexpf(f, -9);
+    codeValues[code] = code & 0x80 ? -x : x;
+  }
+}
+static float codeValue(int code) { return codeValues[code]; }
+static int nearestCode(float a) {
+  int lo = 0, hi = 0x7e;  // a finite code's value grows with the code
+  if (a != a) return 0x7f;
+  while (hi - lo > 1) *(codeValue((lo + hi) / 2) <= a ? &lo : &hi) = (lo + hi) / 2;
+  float below = a - codeValue(lo), above = codeValue(hi) - a;
+  return below < above || (below == above && lo % 2 == 0) ? lo : hi;
+}
+
 // ---- Kernels. Parameters are values of 8 bytes, in the order of args.go.
 
 #define BLOCK 64
@@ -331,12 +356,26 @@ static int savePlan(const arg *a, int64_t stride, int64_t layers) {
 static int decode_plan(const arg *a) { return savePlan(a, a[4].i, a[5].i); }
 static int prefill_plan(const arg *a) { return savePlan(a, a[4].i, a[6].i); }
 
+// An e4m3 page: the scales of its keys and of its values, and a code of these.
+static float *scales(char *page, int hd) { return (float *)(page + 2 * BLOCK * stored(hd)); }
+static uint8_t *code(char *page, int value, int token, int d, int hd) {
+  int s = stored(hd), chunk = (d / 16 ^ (token % 2 * 4 + token / 2 % 4)) % (s / 16);
+  return (uint8_t *)page + (value * BLOCK + token) * s + chunk * 16 + d % 8 * 2 + d / 8 % 2;
+}
+
+static int pageBytes(int hd, int fp8) { return fp8 ? 2 * BLOCK * stored(hd) + 128 : 4 * BLOCK * stored(hd); }
+
 typedef struct {
   char *pool;
   int *table;  // of the head
-  int hd, start;
+  int hd, start, fp8;
   float scale;
 } Head;
+
+static float entry(const Head *h, char *page, int value, int token, int d) {
+  if (h->fp8) return codeValue(*code(page, value, token, d, h->hd)) * scales(page, h->hd)[value];
+  return widen(*element(page + value * BLOCK * stored(h->hd) * 2, token, d));
+}
 
 // One query over block 0 and blocks start to its own.
 static void attend(const Head *h, const float *q, int pos, bf16 *out) {
@@ -345,10 +384,10 @@ static void attend(const Head *h, const float *q, int pos, bf16 *out) {
   for (int pass = 0; pass < 2; pass++)
     for (int block = 0; block <= own; block++) {
       if (block > 0 && block < h->start) continue;
-      char *page = h->pool + (int64_t)h->table[block] * BLOCK * stored(hd) * 4;
+      char *page = h->pool + (int64_t)h->table[block] * pageBytes(hd, h->fp8);
       for (int t = 0; t < BLOCK && block * BLOCK + t <= pos; t++) {
         float s = 0;
-        for (int d = 0; d < hd; d++) s += q[d] * widen(*element(page, t, d));
+        for (int d = 0; d < hd; d++) s += q[d] * entry(h, page, 0, t, d);
         s *= h->scale;
         if (pass == 0) {
           if (s > most || s != s) most = s;
@@ -356,13 +395,13 @@ static void attend(const Head *h, const float *q, int pos, bf16 *out) {
         }
         double p = exp(s - most);
         sum += p;
-        for (int d = 0; d < hd; d++) acc[d] += p * widen(*element(page + BLOCK * stored(hd) * 2, t, d));
+        for (int d = 0; d < hd; d++) acc[d] += p * entry(h, page, 1, t, d);
       }
     }
   for (int d = 0; d < hd; d++) out[d] = narrow(acc[d] / sum);
 }
 
-static int decode_attention(const arg *a) {
+static int decode(const arg *a, int fp8) {
   char *pool = a[0].p;
   Plan *plan = a[1].p;
   int *table = a[2].p;
@@ -375,7 +414,7 @@ static int decode_attention(const arg *a) {
     for (int h = 0; h < kv * group; h++) {
       int k = h / group;
       Head head = {pool, table + (seq.slot * heads + layer * kv + k) * maxBlocks, hd,
-                   spanStart(plan->rules[seq.rules + layer * kv + k], seq.start / BLOCK, seq.floor, seq.total), a[14].f};
+                   spanStart(plan->rules[seq.rules + layer * kv + k], seq.start / BLOCK, seq.floor, seq.total), fp8, a[14].f};
       float x[256];
       for (int d = 0; d < hd; d++) x[d] = widen(q[(s * kv * group + h) * stored(hd) + d]);
       attend(&head, x, seq.start, out + (s * kv * group + h) * hd);
@@ -386,7 +425,10 @@ static int decode_attention(const arg *a) {
   return OK;
 }
 
-static int prefill_attention(const arg *a) {
+static int decode_attention(const arg *a) { return decode(a, 0); }
+static int decode_attention_fp8(const arg *a) { return decode(a, 1); }
+
+static int prefill(const arg *a, int fp8) {
   Plan *plan = a[1].p;
   int64_t maxBlocks = a[7].i, queryHeads = a[8].i, hd = a[9].i;
   // The layer and the heads are in the list of work on a GPU; here they are known
@@ -400,7 +442,7 @@ static int prefill_attention(const arg *a) {
       for (int h = 0; h < queryHeads; h++) {
         int k = h / group;
         Head head = {a[0].p, (int *)a[2].p + (seq.slot * heads + layer * kv + k) * maxBlocks, hd,
-                     spanStart(plan->rules[seq.rules + layer * kv + k], block, seq.floor, seq.total), a[10].f};
+                     spanStart(plan->rules[seq.rules + layer * kv + k], block, seq.floor, seq.total), fp8, a[10].f};
         char *tile = (char *)a[3].p + ((seq.tile + block - seq.start / BLOCK) * queryHeads + h) * (BLOCK * stored(hd) * 2);
         float x[256];
         for (int d = 0; d < hd; d++) x[d] = widen(*element(tile, pos % BLOCK, d));
@@ -411,12 +453,14 @@ static int prefill_attention(const arg *a) {
   return OK;
 }
 int64_t prefillLayer, prefillKV, prefillHeads;
+static int prefill_attention(const arg *a) { return prefill(a, 0); }
+static int prefill_attention_fp8(const arg *a) { return prefill(a, 1); }
 
 static int embed(const arg *a) {
   int64_t rows = a[4].i, hidden = a[5].i, vocab = a[6].i;
   for (int64_t r = 0; r < rows; r++) {
     int64_t id = ((int *)a[0].p)[r];
-    if (id < 0) id = ((int *)a[1].p)[-1 - id];
+    if (id < 0) ((int *)a[0].p)[r] = id = ((int *)a[1].p)[-1 - id];
     if (id < 0 || id >= vocab) id = 0;
     for (int64_t i = 0; i < hidden; i++) ((float *)a[3].p)[r * hidden + i] = widen(((bf16 *)a[2].p)[id * hidden + i]);
   }
@@ -444,9 +488,32 @@ static int rmsnorm(const arg *a) {
   return OK;
 }
 
-static int rope_append(const arg *a) {
+// The head h of a row, biased and, if it has a norm, normalised.
+static void loadHead(const arg *a, int64_t row, int64_t h, float *v) {
   bf16 *qkv = a[0].p;
-  float *bias = a[1].p, *norms[2] = {a[2].p, a[3].p}, *angles = a[4].p;
+  float *bias = a[1].p;
+  int64_t qh = a[12].i, kv = a[13].i, hd = a[14].i;
+  float *norm = h < qh ? a[2].p : h < qh + kv ? a[3].p : 0;
+  double sum = 0;
+  memset(v, 0, 256 * sizeof *v);
+  for (int d = 0; d < hd; d++) {
+    v[d] = widen(qkv[(row * (qh + 2 * kv) + h) * hd + d]) + (bias ? bias[h * hd + d] : 0);
+    sum += (double)v[d] * v[d];
+  }
+  for (int d = 0; norm && d < hd; d++) v[d] *= 1 / sqrt(sum / hd + a[20].f) * norm[d];
+}
+
+// The scale for the largest magnitude of a head: it becomes 2 to 4, within bounds.
+static float scaleFor(const float *v, int hd) {
+  float largest = 0, scale = 0x1p-6f;
+  for (int d = 0; d < hd; d++)
+    if (fabsf(v[d]) > largest) largest = fabsf(v[d]);
+  while (scale < 128 && largest >= 4 * scale) scale *= 2;
+  return scale;
+}
+
+static int rope(const arg *a, int fp8) {
+  float *angles = a[4].p;
   Row *meta = a[5].p;
   Seq *seqs = a[6].p;
   int *table = a[7].p;
@@ -459,15 +526,9 @@ static int rope_append(const arg *a) {
     Seq s = seqs[meta[r].seq];
     int pos = meta[r].pos, token = pos % BLOCK, block = pos / BLOCK;
     for (int64_t h = 0; h < all; h++) {
-      float v[256] = {0}, x[256] = {0};
-      double sum = 0;
-      for (int d = 0; d < hd; d++) {
-        v[d] = widen(qkv[(r * all + h) * hd + d]) + (bias ? bias[h * hd + d] : 0);
-        sum += (double)v[d] * v[d];
-      }
+      float v[256], x[256];
       int kind = h < qh ? 0 : h < qh + kv ? 1 : 2;
-      if (kind < 2 && norms[kind])
-        for (int d = 0; d < hd; d++) v[d] *= 1 / sqrt(sum / hd + a[20].f) * norms[kind][d];
+      loadHead(a, r, h, v);
       memcpy(x, v, sizeof x);
       for (int i = 0; kind < 2 && i < pairs; i++) {
         int lo = interleaved ? 2 * i : i, hi = interleaved ? 2 * i + 1 : i + pairs;
@@ -482,12 +543,20 @@ static int rope_append(const arg *a) {
         continue;
       }
       int page = table[(s.slot * heads + layer * kv + (h - qh) % kv) * maxBlocks + block];
-      char *out = pool + (int64_t)page * BLOCK * stored(hd) * 4 + (kind == 2) * BLOCK * stored(hd) * 2;
-      for (int d = 0; d < stored(hd); d++) *element(out, token, d) = narrow(x[d]);
+      char *out = pool + (int64_t)page * pageBytes(hd, fp8);
+      if (fp8) {
+        float *scale = scales(out, hd) + (kind == 2);
+        if (token == 0) *scale = scaleFor(v, hd);
+        for (int d = 0; d < stored(hd); d++) *code(out, kind == 2, token, d, hd) = nearestCode(fabsf(x[d]) / *scale) | (signbit(x[d]) ? 0x80 : 0);
+        continue;
+      }
+      for (int d = 0; d < stored(hd); d++) *element(out + (kind == 2) * BLOCK * stored(hd) * 2, token, d) = narrow(x[d]);
     }
   }
   return OK;
 }
+static int rope_append(const arg *a) { return rope(a, 0); }
+static int rope_append_fp8(const arg *a) { return rope(a, 1); }
 
 static int silu_mul(const arg *a) {
   bf16 *in = a[0].p, *y = a[1].p;
@@ -500,62 +569,256 @@ static int silu_mul(const arg *a) {
   return OK;
 }
 
-static int argmax(const arg *a) {
-  int64_t rows = a[3].i, n = a[4].i;
+static int quantizeRows(const arg *a, float least) {
+  bf16 *x = a[0].p;
+  uint8_t *codes = a[1].p;
+  float *scales = a[2].p;
+  int64_t rows = a[3].i, cols = a[4].i;
   for (int64_t r = 0; r < rows; r++) {
-    float *x = (float *)a[0].p + r * n, best = -INFINITY;
-    int id = 0;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-      if (x[i] > best) best = x[i], id = i;
-    for (int64_t i = 0; i < n; i++)
-      if (x[i] == x[i]) sum += exp(x[i] - best);
-    ((int *)a[1].p)[r] = id;
-    if (a[2].p) ((float *)a[2].p)[r] = -log(sum);
+    float largest = 0, scale = least;
+    for (int64_t i = 0; i < cols; i++)
+      if (fabsf(widen(x[r * cols + i])) > largest) largest = fabsf(widen(x[r * cols + i]));
+    while (largest > 448 * scale) scale *= 2;
+    scales[r] = scale;
+    for (int64_t i = 0; i < cols; i++) codes[r * cols + i] = nearestCode(fabsf(widen(x[r * cols + i])) / scale) | (x[r * cols + i] >> 8 & 0x80);
   }
   return OK;
 }
 
-typedef struct { double uniform; float temperature, topP, minP; int topK; } SampleRow;
-typedef struct { float weight; int id; } Weighted;
-static int byWeight(const void *a, const void *b) {
-  const Weighted *x = a, *y = b;
-  return x->weight != y->weight ? (x->weight < y->weight ? 1 : -1) : x->id - y->id;
+static int quantize_rows(const arg *a) { return quantizeRows(a, 0x1p-126f); }
+
+static int split_rows(const arg *a) {
+  bf16 *x = a[0].p;
+  uint8_t *codes = a[1].p;
+  float *scales = a[2].p;
+  int64_t rows = a[3].i, cols = a[4].i;
+  quantizeRows(a, 0x1p-122f);
+  for (int64_t r = 0; r < rows; r++) {
+    scales[rows + r] = scales[r] / 16;
+    for (int64_t i = r * cols; i < (r + 1) * cols; i++) {
+      float rest = 16 * (widen(x[i]) / scales[r] - codeValue(codes[i]));
+      codes[rows * cols + i] = nearestCode(fabsf(rest)) | (rest < 0 ? 0x80 : 0);
+    }
+  }
+  return OK;
 }
-static int byID(const void *a, const void *b) { return ((const Weighted *)a)->id - ((const Weighted *)b)->id; }
+
+static int sum_split(const arg *a) {
+  float *sums = a[0].p;
+  int64_t n = a[2].i * a[3].i;
+  for (int64_t i = 0; i < n; i++) ((bf16 *)a[1].p)[i] = narrow(sums[i] + sums[n + i]);
+  return OK;
+}
+
+static int dequantize_rows(const arg *a) {
+  uint8_t *codes = a[0].p;
+  float *scales = a[1].p;
+  bf16 *y = a[2].p;
+  int64_t rows = a[3].i, cols = a[4].i;
+  for (int64_t i = 0; i < rows * cols; i++) y[i] = narrow(codeValue(codes[i]) * scales[i / cols]);
+  return OK;
+}
+
+// The parts of the squares are one here, in the first of 132 places.
+static int product_few(const arg *a) {
+  bf16 *w = a[0].p, *x = a[1].p;
+  uint8_t *codes = a[0].p;
+  float *scale = a[3].p, *stream = a[4].p, *norm = a[5].p, *squares = a[6].p;
+  int64_t m = a[8].i, n = a[9].i, k = a[10].i, f32 = a[11].i, gated = a[12].i, normalise = a[13].i;
+  if (m < 1 || m > 16 || k % 64 || a[14].i < 2) return broken("a product of few rows has a wrong shape");
+  for (int64_t r = 0; r < m; r++) {
+    float factor = 1, total = 0, sums[2];
+    for (int64_t i = 0; normalise && i < 132; i++) total += squares[r * 132 + i];
+    if (normalise) factor = 1 / sqrtf(total / k + a[19].f);
+    total = 0;
+    for (int64_t c = 0; c < n; c++) {
+      for (int half = 0; half <= gated; half++) {
+        int64_t row = c + half * n;
+        float sum = 0;
+        for (int64_t i = 0; i < k; i++) sum += widen(x[r * k + i]) * (scale ? codeValue(codes[row * k + i]) : widen(w[row * k + i]));
+        sums[half] = sum * factor * (scale ? scale[row] : 1);
+      }
+      float v = gated ? sums[0] / (1 + expf(-sums[0])) * sums[1] : sums[0];
+      if (stream) {
+        v = stream[r * n + c] += v;
+        total += v * v;
+        v *= norm[c];
+      }
+      if (f32)
+        ((float *)a[2].p)[r * n + c] = v;
+      else
+        ((bf16 *)a[2].p)[r * n + c] = narrow(v);
+    }
+    if (stream) memset(squares + r * 132, 0, 132 * 4), squares[r * 132] = total;
+  }
+  return OK;
+}
+
+// Adjusted logits are the same numbers as on a GPU.
+#pragma GCC push_options
+#pragma GCC optimize("no-fast-math", "fp-contract=off")
+typedef struct { int id, count; float bias; } Adjustment;
+typedef struct {
+  double uniform;
+  uint32_t *mask;
+  Adjustment *adjustments;
+  int *pending;
+  float temperature, topP, minP;
+  int topK;
+  float repetition, frequency, presence;
+  int maskWords, adjusted, logprobs;
+} SampleRow;
+enum { HELD = -2, TOPS = 20 };
+
+static int allowed(const SampleRow *p, int id) { return !p->mask || (id / 32 < p->maskWords && p->mask[id / 32] >> id % 32 & 1); }
+
+static float penalised(const SampleRow *p, float x, int count) {
+  if (count < 0) return x;
+  x = x > 0 ? x / p->repetition : x * p->repetition;
+  return count > 0 ? x - (p->frequency * (float)count + p->presence) : x;
+}
+
+// What the row is chosen from; held gets a 1 for each token that is held back.
+static void adjust(const SampleRow *p, float *x, char *held, int64_t n) {
+  int pending = p->pending ? *p->pending : -1;
+  for (int i = 0; i < p->adjusted; i++) {
+    Adjustment *a = &p->adjustments[i];
+    int id = a->id, count = a->count;
+    if (id < 0 || id >= n) continue;
+    if (id == pending && count != HELD) count = (count > 0 ? count : 0) + 1;
+    x[id] = count == HELD ? -INFINITY : penalised(p, x[id] + a->bias, count);
+    held[id] = count == HELD;
+    if (id == pending) pending = -1;
+    memset(a, 0xff, sizeof *a);
+  }
+  if (pending >= 0 && pending < n) x[pending] = penalised(p, x[pending], 1);
+  for (int i = 0; i < n; i++)
+    if (!allowed(p, i)) x[i] = -INFINITY;
+}
+#pragma GCC pop_options
+
+typedef struct { float value; int id; } Ranked;
+static int byRank(const void *a, const void *b) {
+  const Ranked *x = a, *y = b;
+  return x->value != y->value ? (x->value < y->value ? 1 : -1) : x->id - y->id;
+}
+static int byID(const void *a, const void *b) { return ((const Ranked *)a)->id - ((const Ranked *)b)->id; }
+
+// The likeliest token, and -1 if none has a logit.
+static int likeliest(const float *x, int64_t n) {
+  int id = -1;
+  for (int64_t i = 0; i < n; i++)
+    if (x[i] > (id < 0 ? -INFINITY : x[id])) id = i;
+  return id;
+}
+
+static double logSumExp(const float *x, int64_t n) {
+  int best = likeliest(x, n);
+  if (best < 0) return -INFINITY;
+  double sum = 0, hi = fminf(x[best], 3.402823466e38f);
+  for (int64_t i = 0; i < n; i++)
+    if (x[i] == x[i]) sum += exp(fmin(x[i] - hi, 0));
+  return hi + log(sum);
+}
+
+static float logProbability(float x, double norm) {
+  double p = (x > 3.402823466e38f ? 3.402823466e38f : x) - norm;
+  return p > -9999 ? fmin(p, 0) : -9999;
+}
+
+// Draws from adjusted logits, the largest of which is hi.
+static int draw(const SampleRow *p, const float *x, Ranked *w, float hi, int64_t n) {
+  int64_t keep = 0;
+  for (int64_t i = 0; i < n; i++)
+    if (x[i] > -INFINITY) w[keep++] = (Ranked){x[i], i};
+  qsort(w, keep, sizeof *w, byRank);
+  if (p->topK > 0 && p->topK < keep) keep = p->topK;
+  double total = 0, sum = 0;
+  for (int64_t i = 0; i < keep; i++) {
+    float e = expf((w[i].value - hi) / p->temperature);
+    w[i].value = e < p->minP ? 0 : e;
+    total += w[i].value;
+  }
+  if (p->topP > 0 && p->topP < 1)
+    for (int64_t i = 0; i < keep; i++)
+      if ((sum += w[i].value) >= p->topP * total) {
+        keep = i + 1, total = sum;
+        break;
+      }
+  qsort(w, keep, sizeof *w, byID);
+  int id = 0;
+  sum = 0;
+  for (int64_t i = 0; i < keep; i++)
+    if (w[i].value > 0) {
+      id = w[i].id;
+      if ((sum += w[i].value) > p->uniform * total) break;
+    }
+  return id;
+}
+
+typedef struct {
+  int id;
+  float logprob;
+  struct { int id; float logprob; } tops[TOPS];
+} Choice;
+
+static void describe(const SampleRow *p, const float *raw, Ranked *ranked, Choice *c, int64_t n) {
+  double norm = logSumExp(raw, n);
+  int found = 0;
+  c->logprob = logProbability(raw[c->id], norm);
+  for (int64_t i = 0; i < n; i++)
+    if (raw[i] > -INFINITY) ranked[found++] = (Ranked){raw[i], i};
+  qsort(ranked, found, sizeof *ranked, byRank);
+  for (int i = 0; p->logprobs > 1 && i < TOPS; i++) {
+    c->tops[i].id = i < found && i < p->logprobs - 1 ? ranked[i].id : -1;
+    c->tops[i].logprob = i < found ? logProbability(ranked[i].value, norm) : 0;
+  }
+}
 
 static int sample(const arg *a) {
   int64_t rows = a[4].i, n = a[5].i;
-  arg likeliest[5] = {a[0], a[2], a[3], a[4], a[5]};
-  argmax(likeliest);
-  Weighted *w = malloc(n * sizeof *w);
+  float *x = malloc(n * sizeof *x);
+  char *held = malloc(n);
+  Ranked *ranked = malloc(n * sizeof *ranked);
   for (int64_t r = 0; r < rows; r++) {
-    SampleRow p = ((SampleRow *)a[1].p)[r];
-    if (p.temperature < 1e-5f) continue;
-    float *x = (float *)a[0].p + r * n, hi = x[((int *)a[2].p)[r]];
-    for (int64_t i = 0; i < n; i++) {
-      float e = x[i] == x[i] ? expf((x[i] - hi) / p.temperature) : 0;
-      w[i] = (Weighted){e < p.minP ? 0 : e, i};
-    }
-    qsort(w, n, sizeof *w, byWeight);
-    int64_t keep = p.topK > 0 && p.topK < n ? p.topK : n;
-    double total = 0, sum = 0;
-    for (int64_t i = 0; i < keep; i++) total += w[i].weight;
-    if (p.topP > 0 && p.topP < 1)
-      for (int64_t i = 0; i < keep; i++)
-        if ((sum += w[i].weight) >= p.topP * total) {
-          keep = i + 1, total = sum;
-          break;
-        }
-    qsort(w, keep, sizeof *w, byID);
-    sum = 0;
-    for (int64_t i = 0; i < keep; i++)
-      if (w[i].weight > 0) {
-        ((int *)a[2].p)[r] = w[i].id;
-        if ((sum += w[i].weight) > p.uniform * total) break;
-      }
+    const SampleRow *p = (SampleRow *)a[1].p + r;
+    const float *raw = (float *)a[0].p + r * n;
+    Choice *c = (Choice *)a[3].p + r;
+    memcpy(x, raw, n * sizeof *x);
+    memset(held, 0, n);
+    adjust(p, x, held, n);
+    int id = likeliest(x, n);
+    if (id >= 0 && p->temperature >= 1e-5f) id = draw(p, x, ranked, x[id], n);
+    for (int i = 0; id < 0 && i < n; i++)
+      if (allowed(p, i) && !held[i]) id = i;
+    for (int i = 0; id < 0 && i < n; i++)
+      if (allowed(p, i)) id = i;
+    if (id < 0) id = 0;
+    ((int *)a[2].p)[r] = c->id = id;
+    if (p->logprobs) describe(p, raw, ranked, c, n);
   }
-  free(w);
+  free(x), free(held), free(ranked);
+  return OK;
+}
+
+// The numbers of weights.Generated.
+static int fill_random(const arg *a) {
+  bf16 *out = a[0].p;
+  float unit = (float)a[4].f * 0x1p-16f;
+  if (a[1].i % 8 || a[2].i % 8) return broken("a tensor is filled by other than eights");
+  for (int64_t i = 0; i < a[2].i; i++) {
+    uint64_t e = a[1].i + i, x = a[3].u + (e / 4 + 1) * 0x9E3779B97F4A7C15ull;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ull;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBull;
+    x ^= x >> 31;
+    out[i] = narrow((2 * (int16_t)(x >> 16 * (e % 4)) + 1) * unit);
+  }
+  return OK;
+}
+
+static int read_memory(const arg *a) {
+  uint32_t *sum = a[2].p;
+  for (int64_t i = 0; i < a[1].i / 4; i++) *sum ^= ((uint32_t *)a[0].p)[i];
   return OK;
 }
 
@@ -567,11 +830,19 @@ static struct {
     {"scatter_pages", scatter_pages, 5, 1},          {"decode_plan", decode_plan, 10, 1},
     {"prefill_plan", prefill_plan, 11, 1},           {"embed", embed, 7, 1},
     {"rmsnorm", rmsnorm, 8, 0},                      {"rope_append", rope_append, 21, 0},
-    {"silu_mul", silu_mul, 4, 0},                    {"argmax", argmax, 5, 0},
-    {"sample", sample, 6, 0},
+    {"silu_mul", silu_mul, 4, 0},                    {"sample", sample, 6, 0},
+    {"fill_random", fill_random, 5, 0},              {"read_memory", read_memory, 3, 0},
+    {"rope_append_fp8", rope_append_fp8, 21, 0},
+    {"decode_attention_fp8_64", decode_attention_fp8, 15, 0},    {"decode_attention_fp8_128", decode_attention_fp8, 15, 0},
+    {"decode_attention_fp8_256", decode_attention_fp8, 15, 0},   {"prefill_attention_fp8_64", prefill_attention_fp8, 11, 0},
+    {"prefill_attention_fp8_128", prefill_attention_fp8, 11, 0}, {"prefill_attention_fp8_256", prefill_attention_fp8, 11, 0},
     {"decode_attention_64", decode_attention, 15, 0},   {"decode_attention_128", decode_attention, 15, 0},
     {"decode_attention_256", decode_attention, 15, 0},  {"prefill_attention_64", prefill_attention, 11, 0},
     {"prefill_attention_128", prefill_attention, 11, 0}, {"prefill_attention_256", prefill_attention, 11, 0},
+    {"product_bf16_8", product_few, 20, 0},             {"product_bf16_16", product_few, 20, 0},
+    {"product_e4m3_8", product_few, 20, 0},             {"product_e4m3_16", product_few, 20, 0},
+    {"quantize_rows", quantize_rows, 5, 0},             {"dequantize_rows", dequantize_rows, 5, 0},
+    {"split_rows", split_rows, 5, 0},                   {"sum_split", sum_split, 4, 0},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
 static unsigned shared[KERNELS];  // more than 48 KiB, once it was asked for
@@ -648,9 +919,18 @@ EXPORT int cublasLtCreate(void **h) {
 }
 EXPORT int cublasLtDestroy(void *h) { return free(h), alive--, OK; }
 EXPORT size_t cublasLtGetVersion(void) { return 130100; }
-EXPORT int cublasLtMatmulDescCreate(void **d, int compute, int scale) { return *d = calloc(1, 8), alive++, OK; }
-EXPORT int cublasLtMatmulDescDestroy(void *d) { return free(d), alive--, OK; }
-EXPORT int cublasLtMatmulDescSetAttribute(void *d, int attr, const void *v, size_t n) { return OK; }
+typedef struct {
+  float *scales[2];
+  int modes[2];
+} product;
+EXPORT int cublasLtMatmulDescCreate(product **d, int compute, int scale) { return *d = calloc(1, sizeof **d), alive++, OK; }
+EXPORT int cublasLtMatmulDescDestroy(product *d) { return free(d), alive--, OK; }
+EXPORT int cublasLtMatmulDescSetAttribute(product *d, int attr, const void *v, size_t n) {
+  ENTER;
+  if (attr == 17 || attr == 18) memcpy(&d->scales[attr - 17], v, n);
+  if (attr == 31 || attr == 32) memcpy(&d->modes[attr - 31], v, n);
+  return OK;
+}
 EXPORT int cublasLtMatrixLayoutCreate(layout **l, int type, uint64_t rows, uint64_t cols, int64_t ld) {
   *l = malloc(sizeof **l);
   **l = (layout){type, rows, cols, ld};
@@ -667,29 +947,42 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void *h, void *d, layout *w, layout *x
 }
 
 typedef struct {
-  bf16 *w, *x;
-  void *y;
-  uint64_t m, n, k;
+  void *w, *x, *y;
+  float *wScales, *xScales;  // of e4m3 operands
+  uint64_t m, n, k, stride;
   int f32;
 } productArgs;
+// bfloat16 holds every code exactly.
+static bf16 *decodeCodes(const uint8_t *codes, uint64_t n) {
+  bf16 *x = malloc(2 * n);
+  for (uint64_t i = 0; i < n; i++) x[i] = narrow(codeValue(codes[i]));
+  return x;
+}
 static int runProduct(void *p) {
   productArgs *a = p;
+  bf16 *w = a->wScales ? decodeCodes(a->w, a->n * a->k) : a->w, *x = a->wScales ? decodeCodes(a->x, a->m * a->k) : a->x;
   for (uint64_t r = 0; r < a->m; r++)
     for (uint64_t c = 0; c < a->n; c++) {
       float sum = 0;
-      for (uint64_t i = 0; i < a->k; i++) sum += widen(a->x[r * a->k + i]) * widen(a->w[c * a->k + i]);
+      for (uint64_t i = 0; i < a->k; i++) sum += widen(x[r * a->k + i]) * widen(w[c * a->k + i]);
+      if (a->wScales) sum *= a->wScales[c] * a->xScales[r];
       if (a->f32)
-        ((float *)a->y)[r * a->n + c] = sum;
+        ((float *)a->y)[r * a->stride + c] = sum;
       else
-        ((bf16 *)a->y)[r * a->n + c] = narrow(sum);
+        ((bf16 *)a->y)[r * a->stride + c] = narrow(sum);
     }
+  if (a->wScales) free(w), free(x);
   return OK;
 }
-EXPORT int cublasLtMatmul(void *h, void *d, const void *alpha, const void *w, layout *wl, const void *x, layout *xl, const void *beta,
-                          const void *c, layout *cl, void *y, layout *yl, const void *algo, void *workspace, size_t size, stream *s) {
+EXPORT int cublasLtMatmul(void *h, product *d, const void *alpha, void *w, layout *wl, void *x, layout *xl, const void *beta, const void *c,
+                          layout *cl, void *y, layout *yl, const void *algo, void *workspace, size_t size, stream *s) {
   CURRENT;
   ENTER;
-  if (wl->rows != xl->rows || yl->rows != wl->cols || yl->cols != xl->cols || wl->ld != (int64_t)wl->rows) return 7;
-  productArgs a = {(bf16 *)w, (bf16 *)x, y, xl->cols, wl->cols, wl->rows, yl->type == 0};
+  if (wl->rows != xl->rows || yl->rows != wl->cols || yl->cols != xl->cols || wl->ld != (int64_t)wl->rows || yl->ld < (int64_t)yl->rows) return 7;
+  productArgs a = {w, x, y, 0, 0, xl->cols, wl->cols, wl->rows, yl->ld, yl->type == 0};
+  if (wl->type == 28) {
+    if (d->modes[0] != 3 || d->modes[1] != 3 || !d->scales[0] || !d->scales[1] || a.n % 16 || a.k % 16) return 7;
+    a.wScales = d->scales[0], a.xScales = d->scales[1];
+  }
   return submit(s, runProduct, &a, sizeof a);
 }

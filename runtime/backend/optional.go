@@ -1,0 +1,23 @@
+package backend
+
+// WeightGenerator is what a Backend may implement that computes the elements of
+// generated tensors itself (see weights.Generated), so that their bytes need not be
+// made in the host's memory.
+type WeightGenerator interface {
+	GeneratesWeights() bool
+}
+
+// WeightReader is what a Device may implement that knows how many bytes of weights a
+// decode step of that many sequences reads, as they lie in its memory: everything
+// once, and a row of the token embedding for each sequence.
+type WeightReader interface {
+	WeightBytes(sequences int) int64
+}
+
+// BandwidthMeter is what a Device may implement that can measure the bound of every
+// decode step: how fast its memory is read, from end to end and nothing else. It
+// takes memory for that and gives it back. Like Step, it is not for concurrent use.
+type BandwidthMeter interface {
+	// ReadBandwidth returns bytes a second.
+	ReadBandwidth() (float64, error)
+}
