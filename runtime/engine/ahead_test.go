@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/moaserve/moaserve/runtime/backend"
 	"github.com/moaserve/moaserve/runtime/backend/backendtest"
@@ -168,30 +170,35 @@ func TestFailedStepLeavesNoPrefixOfAStreamCancelledMeanwhile(t *testing.T) {
 }
 
 func TestPiecesOfAPromptGoAheadBesideDecodes(t *testing.T) {
-	e, w := newAhead(t, engine.Options{Pages: 4000, PrefillChunkWithDecode: 24})
-	stream := engine.Request{Prompt: prompt(10, 1), Plan: mixed(plan.SpanPosition), MaxTokens: 400}
-	s, err := e.Submit(t.Context(), stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	long := engine.Request{Prompt: prompt(1500, 2), Plan: mixed(plan.SpanPosition), MaxTokens: 8, Progress: true}
-	l, err := e.Submit(t.Context(), long)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range []struct {
-		req engine.Request
-		s   *engine.Stream
-	}{{stream, s}, {long, l}} {
-		got := drain(r.s)
-		if want := answer(r.req, len(r.req.Prompt)+r.req.MaxTokens, r.req.MaxTokens); !slices.Equal(got.tokens, want) {
-			t.Errorf("a prompt of %d tokens: generated %v, want %v", len(r.req.Prompt), got.tokens, want)
+	synctest.Test(t, func(t *testing.T) { // in whose time all steps take the same
+		e, w := newAhead(t, engine.Options{Pages: 4000, PrefillChunkWithDecode: 24})
+		w.Before = func(*backend.Batch) error {
+			time.Sleep(time.Millisecond)
+			return nil
 		}
-		if !slices.IsSorted(got.processed) {
-			t.Errorf("progress %v", got.processed)
+		requests := []engine.Request{
+			{Prompt: prompt(10, 1), Plan: mixed(plan.SpanPosition), MaxTokens: 400},
+			{Prompt: prompt(1500, 2), Plan: mixed(plan.SpanPosition), MaxTokens: 8, Progress: true},
 		}
-	}
-	if w.chunkUnderWay < 10 {
-		t.Errorf("%d steps began while a piece of the prompt was under way, want most of some sixty", w.chunkUnderWay)
-	}
+		var streams []*engine.Stream
+		for _, r := range requests {
+			s, err := e.Submit(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			streams = append(streams, s)
+		}
+		for i, r := range requests {
+			got := drain(streams[i])
+			if want := answer(r, len(r.Prompt)+r.MaxTokens, r.MaxTokens); !slices.Equal(got.tokens, want) {
+				t.Errorf("a prompt of %d tokens: generated %v, want %v", len(r.Prompt), got.tokens, want)
+			}
+			if !slices.IsSorted(got.processed) {
+				t.Errorf("progress %v", got.processed)
+			}
+		}
+		if w.chunkUnderWay < 40 {
+			t.Errorf("%d steps began while a piece of the prompt was under way, want most of some sixty", w.chunkUnderWay)
+		}
+	})
 }

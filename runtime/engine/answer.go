@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ func (e *Engine) answer(st *step, r *backend.Result, err error) {
 		e.gate.observe(st.report.PrefillTokens, st.report.Duration)
 		e.pace.observe(st.report.DecodeTokens, st.report.PrefillTokens, st.report.Duration)
 		e.deliver(st, r)
+		// Those who wait for the tokens go first: where the device is the processor, the
+		// next step would keep them waiting to its end.
+		runtime.Gosched()
 	}
 	e.o.Observer.ObserveStep(st.report)
 }

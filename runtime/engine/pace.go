@@ -49,13 +49,18 @@ const (
 	paceRefresh = 64
 	// paceWeight is the weight of a new measurement. What mixed steps take rises
 	// faster than it falls: too long a step is worse than too short a one.
-	paceWeight, paceWeightUp = 1. / 8, 1. / 2
+	paceWeight, paceWeightUp = 1. / 16, 1. / 2
 	// What a reader is used to are the slower steps, not the mean: with these
 	// weights about four in five are faster.
 	aloneWeight, aloneWeightUp = 1. / 16, 1. / 4
-	// paceSpare is the share of the room that may stay unused when one multiple of rows
-	// more might be too many.
-	paceSpare = 0.1
+	// paceSpread is by how many tokens two sizes of mixed steps must differ to be held
+	// against each other.
+	paceSpread = 32
+	// paceSpare is the share of the room that is worth trying one multiple of rows more
+	// for, and paceTrust how far above the room its cost may be when a token is taken to
+	// cost what it did on the average: where mixed steps have costs of their own, it will
+	// be less.
+	paceSpare, paceTrust = 0.1, 1.15
 )
 
 // rowMultiple is what a device may implement whose steps cost the same for some numbers
@@ -82,11 +87,15 @@ func (p *pace) budget(decodes int) int {
 		return 0
 	}
 	c.asked = p.most
-	if tokens := c.fitting((p.stretch-1)*c.alone, p.most); tokens < p.most {
+	if tokens := c.fitting(p.room(c), p.most); tokens < p.most {
 		c.asked = min(p.wholeRows(c, decodes, tokens), p.most)
 	}
 	return c.asked
 }
+
+// room returns the seconds by which a mixed step is to be longer than one that only
+// decodes.
+func (p *pace) room(c *paceClass) float64 { return (p.stretch - 1) * c.alone }
 
 // fitting returns how many tokens prolong a step by that much, as far as is known: at
 // most twice as many as were tried.
@@ -100,9 +109,10 @@ func (c *paceClass) fitting(room float64, most int) int {
 
 // slope returns the seconds by which one token more prolongs a mixed step. Where a
 // mixed step has costs of its own, whatever it carries, two sizes tell them from those
-// of a token; sizes close to each other would tell noise.
+// of a token; sizes close to each other would tell noise, and the steps in which few
+// rows cost more rows.
 func (c *paceClass) slope() float64 {
-	if c.latest.tokens >= 2*c.fewest.tokens && c.latest.extra > c.fewest.extra {
+	if c.latest.tokens >= c.fewest.tokens+paceSpread && c.latest.extra > c.fewest.extra {
 		return (c.latest.extra - c.fewest.extra) / float64(c.latest.tokens-c.fewest.tokens)
 	}
 	return c.latest.extra / float64(c.latest.tokens)
@@ -112,12 +122,13 @@ func (c *paceClass) slope() float64 {
 // much of the room would stay unused.
 func (p *pace) wholeRows(c *paceClass, decodes, tokens int) int {
 	rows := max((decodes+tokens)/p.rows, decodes/p.rows+1) * p.rows
-	more := rows + p.rows - decodes
-	unused := (p.stretch-1)*c.alone - c.latest.extra
-	if rows-decodes <= c.latest.tokens && unused > paceSpare*(p.stretch-1)*c.alone && (c.tooMany == 0 || more < c.tooMany) {
+	fewer, more := rows-decodes, rows+p.rows-decodes
+	room, l := p.room(c), c.latest
+	worthIt := fewer <= l.tokens && l.extra < (1-paceSpare)*room && l.extra*float64(more) < paceTrust*room*float64(l.tokens)
+	if worthIt && (c.tooMany == 0 || more < c.tooMany) {
 		return more
 	}
-	return rows - decodes
+	return fewer
 }
 
 // observe learns from a step that took a while.
@@ -148,7 +159,7 @@ func (p *pace) observe(decodes, prefill int, took time.Duration) {
 		c.fewest.learn(prefill, extra)
 	}
 	c.latest.learn(prefill, extra)
-	if room := (p.stretch - 1) * c.alone; c.latest.extra > room && prefill > p.rows {
+	if c.latest.extra > p.room(c) && prefill > p.rows {
 		c.tooMany = prefill
 	}
 }

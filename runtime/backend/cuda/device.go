@@ -27,15 +27,16 @@ type Device struct {
 	kernels map[string]*cudadrv.Function
 	overlap bool // kernels may start before the one ahead of them is done
 
-	arena    *cudadrv.Arena // weights and buffers
-	weights  deviceWeights
-	buffers  buffers
-	inputs   inputLayout
-	flights  [2]*flight
-	tables   backend.PageTables
-	rules    ruleStore
-	products products
-	graphs   map[shape]*graph
+	arena      *cudadrv.Arena // weights and buffers
+	weights    deviceWeights
+	buffers    buffers
+	inputs     inputLayout
+	flights    [2]*flight
+	hostLogits hostLogits
+	tables     backend.PageTables
+	rules      ruleStore
+	products   products
+	graphs     map[shape]*graph
 
 	pool  *pool
 	order order // of the step begun latest
@@ -151,6 +152,7 @@ func (d *Device) Close() error {
 	for _, f := range d.flights {
 		errs = append(errs, f.close())
 	}
+	errs = append(errs, d.hostLogits.close())
 	if d.rules.staging != nil {
 		errs = append(errs, d.rules.staging.Free())
 	}

@@ -14,31 +14,51 @@ import (
 )
 
 // output is what a step copies from the device to pinned memory: the choice of every
-// logit row, and the logits where they are wanted or the host must choose.
+// logit row.
 type output struct {
 	pinned  *cudadrv.Pinned
 	choices []cudakernels.Choice // [logitRows]
-	logits  []float32            // [logitRows][vocab]
-
-	logitsOffset int
-	result       backend.Result // valid until the step after the next begins
-	need         []int          // rows whose logits the host needs
+	result  backend.Result       // valid until the step after the next begins
+	need    []int                // rows whose logits the host needs
 }
 
 func (d *Device) newOutput() (*output, error) {
 	n := d.buffers.logitRows
-	var size int
-	choices := section[cudakernels.Choice](&size, n)
-	logits := section[float32](&size, n*d.cfg.Vocab)
-	p, err := d.ctx.NewPinned(size)
+	p, err := d.ctx.NewPinned(n * int(unsafe.Sizeof(cudakernels.Choice{})))
 	if err != nil {
 		return nil, err
 	}
-	return &output{
-		pinned: p, logitsOffset: logits,
-		choices: cudadrv.PinnedSlice[cudakernels.Choice](p, choices, n),
-		logits:  cudadrv.PinnedSlice[float32](p, logits, n*d.cfg.Vocab),
-	}, nil
+	return &output{pinned: p, choices: cudadrv.PinnedSlice[cudakernels.Choice](p, 0, n)}, nil
+}
+
+// hostLogits is pinned memory for the logits that are wanted or that the host samples
+// from: float32 [logitRows][vocab], made when a step first needs it, which most servers'
+// never do. Steps share it: one that needs it is alone under way when it is answered.
+type hostLogits struct{ pinned *cudadrv.Pinned }
+
+// download waits for the logits of the rows from low (included) to high (excluded), and
+// returns those of all rows.
+func (h *hostLogits) download(d *Device, low, high int) ([]float32, error) {
+	vocab, rows := d.cfg.Vocab, d.buffers.logitRows
+	if h.pinned == nil {
+		var err error
+		if h.pinned, err = d.ctx.NewPinned(4 * rows * vocab); err != nil {
+			return nil, err
+		}
+	}
+	at := 4 * low * vocab
+	err := d.stream.Download(h.pinned, at, cudadrv.Ptr(d.buffers.logits)+cudadrv.Ptr(at), 4*(high-low)*vocab)
+	if err = errors.Join(err, d.stream.Wait()); err != nil {
+		return nil, err
+	}
+	return cudadrv.PinnedSlice[float32](h.pinned, 0, rows*vocab), nil
+}
+
+func (h *hostLogits) close() error {
+	if h.pinned == nil {
+		return nil
+	}
+	return h.pinned.Free()
 }
 
 // begin empties the result for that many rows.
@@ -67,10 +87,10 @@ func (o *output) answer(d *Device, rows []backend.Row, onHost []bool, first int)
 		}
 	}
 	vocab := d.cfg.Vocab
+	var all []float32
 	if n := len(o.need); n > 0 { // one copy, with what lies between
-		low, high := o.need[0], o.need[n-1]
-		err := d.stream.Download(o.pinned, o.logitsOffset+4*low*vocab, cudadrv.Ptr(d.buffers.logits)+cudadrv.Ptr(4*low*vocab), 4*(high-low+1)*vocab)
-		if err = errors.Join(err, d.stream.Wait()); err != nil {
+		var err error
+		if all, err = d.hostLogits.download(d, o.need[0], o.need[n-1]+1); err != nil {
 			return err
 		}
 	}
@@ -82,7 +102,7 @@ func (o *output) answer(d *Device, rows []backend.Row, onHost []bool, first int)
 	}
 	parallel(len(o.need), func(n int) {
 		i := o.need[n]
-		logits := o.logits[i*vocab : (i+1)*vocab]
+		logits := all[i*vocab : (i+1)*vocab]
 		if rows[i].KeepLogits {
 			o.result.Logits[first+i] = slices.Clone(logits)
 		}

@@ -47,6 +47,15 @@ func newChooser(t *testing.T, vocab int) *chooser {
 func (c *chooser) begin(n int, rows []backend.Row, logits [][]float32, last []int32) *flight {
 	c.Helper()
 	f, d := c.dev.flights[n%2], c.dev
+	leave, err := d.ctx.Enter()
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer leave()
+	all, err := d.hostLogits.download(d, 0, len(rows)) // for the memory: it is uploaded below
+	if err != nil {
+		c.Fatal(err)
+	}
 	b := &backend.Batch{Rows: rows}
 	d.order.firstRow = d.order.firstRow[:0]
 	for i := range rows {
@@ -57,18 +66,13 @@ func (c *chooser) begin(n int, rows []backend.Row, logits [][]float32, last []in
 			f.input.tokens[i] = last[i]
 		}
 		d.order.firstRow = append(d.order.firstRow, int32(i))
-		copy(f.output.logits[i*c.vocab:], logits[i])
+		copy(all[i*c.vocab:], logits[i])
 	}
 	f.rows = rows
 	f.input.nameRows(d, b, rows, true)
 	f.output.begin(len(rows))
-	leave, err := d.ctx.Enter()
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer leave()
 	if err := errors.Join(
-		d.stream.Upload(cudadrv.Ptr(d.buffers.logits), f.output.pinned, f.output.logitsOffset, 4*len(rows)*c.vocab),
+		d.stream.Upload(cudadrv.Ptr(d.buffers.logits), d.hostLogits.pinned, 0, 4*len(rows)*c.vocab),
 		f.input.upload(d),
 		launch(d, &cudakernels.Sample{
 			Logits: d.buffers.logits, Params: d.inputs.at(d.inputs.samples), Tokens: d.buffers.ids, Choices: d.buffers.choices,
