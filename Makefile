@@ -52,10 +52,11 @@ CUDA_NVCC    := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl=
 build-cuda: $(CUDA)/include/cuda.h $(CUDA)/fake/libcuda.so
 	$(CUDA_ENV) go build -tags cuda $(GOFLAGS_BUILD) -o moaserve .
 
-## test-cuda: test the CUDA backend without a GPU, its kernels replaced by plain C
+## test-cuda: lint and test the CUDA backend without a GPU, its kernels replaced by plain C
 .PHONY: test-cuda
-test-cuda: $(CUDA)/include/cuda.h $(CUDA)/fake/libcuda.so
-	$(CUDA_ENV) go vet -tags cuda . ./runtime ./runtime/backend/cuda/... ./runtime/internal/...
+test-cuda: $(CUDA)/include/cuda.h $(CUDA)/fake/libcuda.so $(GOBIN)/golangci-lint
+	$(CUDA_ENV) go vet -tags cuda . ./runtime ./runtime/backend/cuda/... ./runtime/internal/... ./bench/...
+	$(CUDA_ENV) $(GOBIN)/golangci-lint run --build-tags cuda ./runtime/backend/cuda/... ./runtime/internal/...
 	$(CUDA_ENV) LD_LIBRARY_PATH=$(CUDA)/fake MOASERVE_CUBLASLT=libcuda.so.1 \
 		go test -tags cuda -timeout 20m ./runtime/backend/cuda/... ./runtime/internal/...
 	$(CUDA_ENV) LD_LIBRARY_PATH=$(CUDA)/fake MOASERVE_CUBLASLT=libcuda.so.1 go test -tags cuda -timeout 5m -run LostDevice .

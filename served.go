@@ -66,7 +66,8 @@ func (s *served) ChatPrompt(p gateway.ChatPrompt) ([]int32, error) {
 func (s *served) Stats() gateway.Stats {
 	e := s.Engine.Stats()
 	return gateway.Stats{
-		Running: e.Running, Waiting: e.Waiting, Preemptions: e.Preemptions, Pages: e.Pages, PageTokens: plan.BlockSize,
+		Running: e.Running, Waiting: e.Waiting, Preemptions: e.Preemptions, Steps: e.Steps, FailedSteps: e.FailedSteps, Busy: e.Busy,
+		Pages: e.Pages, PageTokens: plan.BlockSize,
 		KVUsage: float64(e.UsedPages) / float64(max(e.Pages, 1)), UsedPages: e.UsedPages, CachedPages: e.CachedPages,
 		Prefixes: e.Prefixes, PinnedPrefixes: e.PinnedPrefixes, PrefixEvictions: e.PrefixEvictions, Sessions: e.Sessions,
 		Disk: e.Spill,

@@ -114,10 +114,15 @@ type Stats struct {
 	Waiting     int     // sequences in the queue
 	KVUsage     float64 // share of the KV pages in use, 0..1
 	Preemptions uint64  // sequences sent back to the queue, since the start
-	PageTokens  int     // positions a KV page holds
-	Pages       int     // KV pages in the pool
-	UsedPages   int     // of which running sequences hold
-	CachedPages int     // of which only kept prefixes hold
+	Steps       uint64  // of the device, since the start
+	FailedSteps uint64  // of which failed
+	// Busy is the time that the device worked at the steps, where it can tell: the rest
+	// it waited, for requests or for the host.
+	Busy        time.Duration
+	PageTokens  int // positions a KV page holds
+	Pages       int // KV pages in the pool
+	UsedPages   int // of which running sequences hold
+	CachedPages int // of which only kept prefixes hold
 
 	Prefixes        int // prefixes that are kept
 	PinnedPrefixes  int // of which are a session's latest

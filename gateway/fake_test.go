@@ -139,7 +139,7 @@ func (f *fakeEngine) Healthy() error {
 }
 
 func (f *fakeEngine) Stats() Stats {
-	return Stats{Running: int(f.running.Load()), Waiting: 3, KVUsage: .25, Preemptions: 7, PageTokens: 64, Pages: 1000, UsedPages: 250, CachedPages: 500, Prefixes: 9, PinnedPrefixes: 2, PrefixEvictions: 4, Sessions: 1, Disk: runtime.SpillStats{Files: 3, Bytes: 3 << 20, Written: 5, Loaded: 2, Dropped: 1, Failed: 1, Damaged: 7}}
+	return Stats{Running: int(f.running.Load()), Waiting: 3, KVUsage: .25, Preemptions: 7, Steps: 90, FailedSteps: 2, Busy: 1500 * time.Millisecond, PageTokens: 64, Pages: 1000, UsedPages: 250, CachedPages: 500, Prefixes: 9, PinnedPrefixes: 2, PrefixEvictions: 4, Sessions: 1, Disk: runtime.SpillStats{Files: 3, Bytes: 3 << 20, Written: 5, Loaded: 2, Dropped: 1, Failed: 1, Damaged: 7}}
 }
 
 func (f *fakeEngine) PlanPages(context.Context) ([]runtime.PlanPages, error) {

@@ -205,12 +205,14 @@ var (
 	descDiskBytes   = prometheus.NewDesc("moaserve_kv_disk_bytes", "Size of the prefixes kept in files.", []string{labelModel}, nil)
 	descDisk        = prometheus.NewDesc("moaserve_kv_disk_prefixes_total", "What became of prefixes kept in files: written, loaded, evicted, dropped, failed or damaged.", []string{labelModel, "event"}, nil)
 	descPreemptions = prometheus.NewDesc("moaserve_num_preemptions_total", "Requests sent back to the queue.", []string{labelModel}, nil)
+	descSteps       = prometheus.NewDesc("moaserve_device_steps_total", "Steps of the device by outcome: done or failed.", []string{labelModel, "outcome"}, nil)
+	descBusy        = prometheus.NewDesc("moaserve_device_busy_seconds_total", "Time that the device worked at steps; 0 where it does not tell.", []string{labelModel}, nil)
 	descCacheConfig = prometheus.NewDesc("moaserve_cache_config_info", "The KV cache: positions a page, pages.", []string{labelModel, "block_size", "num_gpu_blocks"}, nil)
 )
 
 // Describe sends the descriptions.
 func (c *engineCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descKVUsage, descPages, descPrefixes, descPinned, descSessions, descEvictions, descDiskBytes, descDisk, descPreemptions, descCacheConfig} {
+	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descKVUsage, descPages, descPrefixes, descPinned, descSessions, descEvictions, descDiskBytes, descDisk, descPreemptions, descSteps, descBusy, descCacheConfig} {
 		ch <- d
 	}
 }
@@ -241,4 +243,7 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(descEvictions, prometheus.CounterValue, float64(s.PrefixEvictions), model)
 	ch <- prometheus.MustNewConstMetric(descPreemptions, prometheus.CounterValue, float64(s.Preemptions), model)
+	ch <- prometheus.MustNewConstMetric(descSteps, prometheus.CounterValue, float64(s.Steps-s.FailedSteps), model, "done")
+	ch <- prometheus.MustNewConstMetric(descSteps, prometheus.CounterValue, float64(s.FailedSteps), model, "failed")
+	ch <- prometheus.MustNewConstMetric(descBusy, prometheus.CounterValue, s.Busy.Seconds(), model)
 }

@@ -91,6 +91,8 @@ func TestMetricsKeepTheirInvariants(t *testing.T) {
 		"moaserve_num_requests_running":                  0,
 		"moaserve_num_requests_waiting":                  3,
 		"moaserve_num_preemptions_total":                 7,
+		"moaserve_device_steps_total":                    90, // 88 done and 2 failed
+		"moaserve_device_busy_seconds_total":             1.5,
 		"moaserve_cache_config_info":                     1,
 		"moaserve_http_requests_total":                   4,
 	} {

@@ -42,8 +42,8 @@ func (d *Device) run(s shape) error {
 	}
 	g, seen := d.graphs[s]
 	if !seen {
-		if len(d.graphs) >= maxGraphs {
-			if err := d.dropGraphs(); err != nil {
+		if len(d.graphs) >= maxGraphs { // one of them may be running
+			if err := errors.Join(d.stream.Wait(), d.dropGraphs()); err != nil {
 				return err
 			}
 		}
@@ -59,7 +59,7 @@ func (d *Device) run(s shape) error {
 	if g.recorded == nil {
 		recorded, err := d.stream.Capture(add)
 		if err != nil {
-			return fmt.Errorf("%v: %w", s, err)
+			return err
 		}
 		g.recorded = recorded
 	}

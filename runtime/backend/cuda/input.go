@@ -120,14 +120,15 @@ func (in *input) sendDeltas(d *Device, deltas []backend.TableDelta) error {
 		}
 		deltas = deltas[n:]
 		in.deltaHeader[0] = cudakernels.Header{Deltas: int32(n)}
-		header := in.at(in.inputLayout.deltaHeader)
-		err := errors.Join(
-			d.stream.Upload(cudadrv.Ptr(header), in.pinned, in.inputLayout.deltaHeader, in.inputLayout.deltas-in.inputLayout.deltaHeader+n*int(unsafe.Sizeof(in.deltas[0]))),
-			launch(d, &cudakernels.ScatterPages{
-				Header: header, Deltas: in.at(in.inputLayout.deltas), Table: d.buffers.table,
-				Heads: int64(d.cfg.Layers * d.cfg.KVHeads), MaxBlocks: int64(d.buffers.maxBlocks),
-			}, false))
-		if err != nil {
+		l := in.inputLayout
+		size := l.deltas - l.deltaHeader + n*int(unsafe.Sizeof(in.deltas[0]))
+		if err := d.stream.Upload(cudadrv.Ptr(in.at(l.deltaHeader)), in.pinned, l.deltaHeader, size); err != nil {
+			return err
+		}
+		if err := launch(d, &cudakernels.ScatterPages{
+			Header: in.at(l.deltaHeader), Deltas: in.at(l.deltas), Table: d.buffers.table,
+			Heads: int64(d.cfg.Layers * d.cfg.KVHeads), MaxBlocks: int64(d.buffers.maxBlocks),
+		}, false); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,8 @@ type flight struct {
 
 	batch    *backend.Batch
 	rows     []backend.Row // the first of the batch's: as many as are computed at a time
-	onDevice bool          // the device chooses the tokens of all rows
+	shape    shape
+	onDevice bool // the device chooses the tokens of all rows
 }
 
 // newFlight allocates the host's side of a step. What it got to before an error is
@@ -138,16 +139,22 @@ func (f *flight) begin(d *Device, b *backend.Batch) error {
 	f.onDevice = len(f.rows) == len(b.Rows) && !slices.Contains(f.input.samples.onHost, true) &&
 		!slices.ContainsFunc(b.Rows, func(r backend.Row) bool { return r.KeepLogits || r.Sampler == nil })
 	o := &d.order
-	return errors.Join(
-		f.start.Record(d.stream),
-		f.input.upload(d),
-		d.run(shape{
-			rows: bucket(o.rows), logits: logitBucket(len(f.rows)),
-			decodes: o.decodes > 0, prefills: o.decodes < len(b.Seqs),
-		}),
-		f.output.download(d, len(f.rows)),
-		f.done.Record(d.stream),
-	)
+	f.shape = shape{
+		rows: bucket(o.rows), logits: logitBucket(len(f.rows)),
+		decodes: o.decodes > 0, prefills: o.decodes < len(b.Seqs),
+	}
+	for _, add := range []func() error{ // none after one that failed: it would compute what is no step
+		func() error { return f.start.Record(d.stream) },
+		func() error { return f.input.upload(d) },
+		func() error { return d.run(f.shape) },
+		func() error { return f.output.download(d, len(f.rows)) },
+		func() error { return f.done.Record(d.stream) },
+	} {
+		if err := add(); err != nil {
+			return fmt.Errorf("beginning a %v: %w", f.shape, err)
+		}
+	}
+	return nil
 }
 
 // End waits for the oldest step and answers it. Logits beyond the rows that are
@@ -168,7 +175,7 @@ func (d *Device) End() (*backend.Result, error) {
 	}
 	defer leave()
 	if err := f.end(d); err != nil {
-		return nil, d.failed(err)
+		return nil, d.failed(fmt.Errorf("ending a %v: %w", f.shape, err))
 	}
 	return &f.output.result, nil
 }
