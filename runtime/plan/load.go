@@ -48,8 +48,9 @@ func Load(path string) (*Plan, error) {
 // The percentage of a uniform plan is the span's share. The sink block comes on
 // top where the span does not reach it: of 8192 tokens, uniform:50% keeps 65
 // blocks of 128. That of a mixed plan is the density, sink included, at the length at
-// (the model's context unless said): see [Mixed]. Parse opens files, so spec must come from the operator, never
-// from a request.
+// (the model's context unless said): see [Mixed].
+//
+// Parse opens files, so spec must come from the operator, never from a request.
 func Parse(spec string, m Shape) (*Plan, error) {
 	if spec == denseName {
 		return NewDense(m), nil
