@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"math/rand/v2"
 	"os"
 	"slices"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"github.com/moaserve/moaserve/bench/measure"
 	"github.com/moaserve/moaserve/runtime"
-	"github.com/moaserve/moaserve/runtime/plan"
 )
 
 // benchCmd measures the engine: scheduling, sampling and detokenisation are
@@ -73,108 +73,85 @@ func (c *benchCmd) Validate() error {
 
 // Run measures every combination of plan, depth and batch, or the gaps.
 func (c *benchCmd) Run(ctx context.Context) error {
-	if c.Gap {
-		return c.runGap(ctx)
+	if c.URL != "" {
+		r, err := measure.ServerGaps(ctx, c.URL, c.APIKey, c.gapOptions())
+		if err != nil {
+			return err
+		}
+		return r.Write(os.Stdout, c.JSON)
 	}
 	o, err := c.options()
 	if err != nil {
 		return err
 	}
-	// What two first tokens are apart is of no interest here: prompts are read, then
-	// streams decode, and what is left of a prompt then is to be over soon.
-	o.DecodeStretch = math.MaxInt32
-	o.Warm = c.Rehearse
-	o.NoPrefixCache = false // decoding goes on from what reading left there
-	streams, longest := slices.Max(c.Batches), 0
-	for _, depth := range c.Depths {
-		longest = max(longest, slices.Max(promptLengths(depth, streams, c.PromptMix)))
+	if c.Gap {
+		return c.runGaps(ctx, o)
 	}
-	if o.MaxSequences > 0 || streams > defaultStreams {
-		o.MaxSequences = max(o.MaxSequences, streams)
-	}
-	if o.StepTokens > 0 {
-		o.StepTokens = max(o.StepTokens, o.MaxSequences)
-	}
-	o.KVSequences = streams + 1
-	o.MaxQueuedRequests, o.MaxQueuedTokens = streams, streams*(longest+1)
-	if o.Context == 0 {
-		o.Context = longest + 1 + answerTokens(streams, c.Steps)
-	}
-	e, names, err := c.open(ctx, o)
+	return c.runPoints(ctx, o)
+}
+
+// runPoints measures every combination of plan, depth and batch.
+func (c *benchCmd) runPoints(ctx context.Context, o runtime.Options) error {
+	what := c.pointOptions()
+	e, err := runtime.Open(ctx, c.Model, what.EngineOptions(o))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = e.Close() }()
-	b := &bench{cmd: c, engine: e, out: newBenchOutput(os.Stdout, c.JSON), warm: make(map[[2]int]bool)}
-	points, err := b.points(names)
+	m := measure.New(e, what)
+	points, err := m.Points()
 	if err != nil {
 		return err
 	}
-	b.out.begin(e, b.findBound())
+	if err := m.FindBound(); err != nil {
+		fmt.Fprintf(os.Stderr, "moaserve: no bound: %v\n", err)
+	}
+	out := measure.NewOutput(os.Stdout, c.JSON)
+	out.Begin(e)
 	bar := progressbar.NewOptions(len(points), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("measuring"),
 		progressbar.OptionClearOnFinish(), progressbar.OptionSetVisibility(!c.JSON && term.IsTerminal(int(os.Stderr.Fd()))))
 	for _, x := range points {
-		p, err := b.median(ctx, x)
+		r, err := m.Measure(ctx, x)
 		if err == nil {
-			err = b.out.point(p)
+			err = out.Point(r)
 		}
 		if err != nil { // what was measured is not lost
-			return errors.Join(fmt.Errorf("%v: %w", x, err), b.out.end())
+			return errors.Join(fmt.Errorf("%v: %w", x, err), out.End())
 		}
 		_ = bar.Add(1)
 	}
 	_ = bar.Finish()
-	return b.out.end()
+	return out.End()
 }
 
-// defaultStreams is how many sequences every backend runs at a time by default.
-const defaultStreams = 64
-
-// open opens the model and returns the names of the plans to measure. Dense is its
-// default, so that the KV cache is sized for the plan that takes most.
-func (c *benchCmd) open(ctx context.Context, o runtime.Options) (*runtime.Engine, []string, error) {
-	o.Plan, o.Plans = "dense", c.Plans
-	e, err := runtime.Open(ctx, c.Model, o)
+// runGaps measures what a long prompt and a stream in this process do to each other.
+func (c *benchCmd) runGaps(ctx context.Context, o runtime.Options) error {
+	what := c.gapOptions()
+	o.DecodeStretch = c.DecodeStretch
+	e, err := runtime.Open(ctx, c.Model, what.EngineOptions(o))
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	names, err := c.planNames(e)
+	defer func() { _ = e.Close() }()
+	r, err := measure.EngineGaps(ctx, e, what)
 	if err != nil {
-		return nil, nil, errors.Join(err, e.Close())
+		return err
 	}
-	return e, names, nil
+	return r.Write(os.Stdout, c.JSON)
 }
 
-// planNames returns what the plans that were asked for are called.
-func (c *benchCmd) planNames(e *runtime.Engine) ([]string, error) {
-	known := func(name string) bool {
-		return slices.ContainsFunc(e.Plans(), func(p *plan.Plan) bool { return p.Name == name })
+// pointOptions returns what the flags say of points.
+func (c *benchCmd) pointOptions() measure.Options {
+	return measure.Options{
+		Plans: c.Plans, Depths: c.Depths, Batches: c.Batches, PromptMix: c.PromptMix, Steps: c.Steps, Repeat: c.Repeat,
+		Rehearse: c.Rehearse, Temperature: c.Temperature, Bound: c.Bandwidth * 1e9,
 	}
-	if len(c.Plans) == 0 {
-		names := []string{"dense"}
-		if known(defaultBenchPlan) {
-			names = append(names, defaultBenchPlan)
-		}
-		return names, nil
-	}
-	var names []string
-	config := e.Model()
-	for _, spec := range c.Plans {
-		name := spec
-		if !known(spec) {
-			p, err := plan.Parse(spec, config.Shape())
-			if err != nil {
-				return nil, err
-			}
-			name = p.Name
-		}
-		if slices.Contains(names, name) {
-			return nil, fmt.Errorf("two of the plans are called %q", name)
-		}
-		names = append(names, name)
-	}
-	return names, nil
 }
 
-// defaultBenchPlan is measured beside dense where it is known.
-const defaultBenchPlan = "moa-50"
+// gapOptions returns what the flags say of gaps.
+func (c *benchCmd) gapOptions() measure.GapOptions {
+	return measure.GapOptions{
+		StreamPrompt: c.Depths[0], LongPrompt: c.GapPrompt, Answer: c.GapTokens, Gaps: max(c.Steps, 1), Runs: c.Repeat,
+		Rehearse: c.Rehearse, Plans: c.Plans, Temperature: c.Temperature, Seed: rand.Uint64(),
+	}
+}

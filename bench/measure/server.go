@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"bufio"
@@ -15,46 +15,7 @@ import (
 	openai "github.com/sashabaranov/go-openai"
 
 	"github.com/moaserve/moaserve/client"
-	"github.com/moaserve/moaserve/runtime"
 )
-
-// unlessCancelled drops an error that comes of ctx having been cancelled.
-func unlessCancelled(ctx context.Context, err error) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	default:
-		return err
-	}
-}
-
-// engineTarget completes in this process.
-type engineTarget struct {
-	engine      *runtime.Engine
-	plan        string
-	temperature float32
-}
-
-// complete implements gapTarget.
-func (t *engineTarget) complete(ctx context.Context, prompt, answer int, seed uint64, arrived func(time.Time)) error {
-	r := runtime.Request{
-		Prompt: randomPrompts([]int{prompt}, t.engine.Model().Vocab, seed)[0], Plan: t.plan, MaxTokens: answer, IgnoreEOS: true,
-	}
-	r.Sampling.Temperature = t.temperature
-	events, err := t.engine.Generate(ctx, r)
-	if err != nil {
-		return err
-	}
-	for ev := range events {
-		if len(ev.Tokens) > 0 {
-			arrived(time.Now())
-		}
-		if ev.Err != nil {
-			err = ev.Err
-		}
-	}
-	return unlessCancelled(ctx, err)
-}
 
 // serverTarget completes over HTTP, streamed: any server with OpenAI's POST
 // /v1/completions will do.
@@ -116,7 +77,7 @@ type completion struct {
 	IgnoreEOS bool `json:"ignore_eos"`
 }
 
-// complete implements gapTarget.
+// complete implements target.
 func (t *serverTarget) complete(ctx context.Context, prompt, answer int, seed uint64, arrived func(time.Time)) error {
 	body, err := json.Marshal(completion{openai.CompletionRequest{Model: t.model, Prompt: t.prompt(prompt, seed), MaxTokens: answer, Stream: true}, true})
 	if err != nil {
@@ -140,6 +101,7 @@ func (t *serverTarget) complete(ctx context.Context, prompt, answer int, seed ui
 		lines.Scan()
 		return fmt.Errorf("%s answers %s: %.300s", t.base, resp.Status, lines.Text())
 	}
+	texts, end := 0, time.Time{}
 	for lines.Scan() {
 		data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:"))
 		if !ok || bytes.Equal(bytes.TrimSpace(data), []byte("[DONE]")) {
@@ -150,13 +112,20 @@ func (t *serverTarget) complete(ctx context.Context, prompt, answer int, seed ui
 			Error *openai.APIError `json:"error"`
 		}
 		switch err := json.Unmarshal(data, &chunk); {
-		case err != nil:
-			return fmt.Errorf("decoding a chunk: %w", err)
+		case err != nil: // half a line, perhaps, of a stream that was left
+			return unlessCancelled(ctx, fmt.Errorf("decoding a chunk: %w", err))
 		case chunk.Error != nil:
 			return chunk.Error
-		case len(chunk.Choices) > 0 && chunk.Choices[0].Text != "":
+		case len(chunk.Choices) == 0:
+		case chunk.Choices[0].Text != "":
+			texts++
 			arrived(time.Now())
+		case chunk.Choices[0].FinishReason != "":
+			end = time.Now()
 		}
+	}
+	if texts == 0 && !end.IsZero() { // all of the answer was half a character, or a special token
+		arrived(end)
 	}
 	return unlessCancelled(ctx, lines.Err())
 }

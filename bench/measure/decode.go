@@ -1,9 +1,8 @@
-package main
+package measure
 
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/moaserve/moaserve/runtime"
@@ -32,7 +31,7 @@ type decoded struct {
 	streams []decodedStream
 	took    time.Duration
 	gaps    []time.Duration // between the tokens of a stream, all streams
-	busy    time.Duration   // of the device; measured tells whether it is known
+	busy    time.Duration   // of the device; known tells whether it measures that
 	known   bool
 }
 
@@ -45,16 +44,9 @@ func (d *decoded) tokens() int {
 	return n
 }
 
-// tick is the arrival of one token, or the end of a stream.
-type tick struct {
-	stream int
-	at     time.Time
-	ended  error
-}
-
 // decode lets all streams decode and measures steps of them. The prompts are those of
-// fill, each with its first token.
-func (b *bench) decode(ctx context.Context, p *plan.Plan, prompts [][]int32, sessions []string) (*decoded, error) {
+// prefill, each with its first token.
+func (m *Meter) decode(ctx context.Context, p *plan.Plan, prompts [][]int32, sessions []string) (*decoded, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ticks := make(chan tick, 16*len(prompts))
 	running := 0
@@ -68,16 +60,16 @@ func (b *bench) decode(ctx context.Context, p *plan.Plan, prompts [][]int32, ses
 			}
 		}
 	}()
-	c := newCollector(len(prompts), b.cmd.Steps, b.engine.BusyTime)
+	c := newCollector(len(prompts), m.options.Steps, m.engine.BusyTime)
 	for i, prompt := range prompts {
 		r := runtime.Request{Prompt: prompt, Plan: p.Name, IgnoreEOS: true, Session: sessions[i]}
-		r.Sampling.Temperature = b.cmd.Temperature
+		r.Sampling.Temperature = m.options.Temperature
 		if p.Span == plan.SpanLength {
 			// The spans depend on it. Elsewhere pages are taken as they are needed, not
 			// set aside for an answer that is never finished.
-			r.MaxTokens = answerTokens(len(prompts), b.cmd.Steps)
+			r.MaxTokens = answerTokens(len(prompts), m.options.Steps)
 		}
-		events, err := b.engine.Generate(ctx, r)
+		events, err := m.engine.Generate(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +80,7 @@ func (b *bench) decode(ctx context.Context, p *plan.Plan, prompts [][]int32, ses
 				switch {
 				case ev.Kind == runtime.EventAdmitted:
 					// What was kept of the prompt is this stream's now.
-					b.engine.EndSession("", sessions[i])
+					m.engine.EndSession("", sessions[i])
 				case len(ev.Tokens) > 0:
 					ticks <- tick{stream: i, at: time.Now()}
 				case ev.Kind == runtime.EventFinished:
@@ -109,65 +101,10 @@ func (b *bench) decode(ctx context.Context, p *plan.Plan, prompts [][]int32, ses
 	d := &decoded{took: c.end.Sub(c.begin), gaps: c.gaps, busy: c.busyEnd - c.busyBegin, known: c.busyKnown}
 	for i, prompt := range prompts {
 		// Bind is told what the engine told it.
-		layout := p.Bind(len(prompt) + answerTokens(len(prompts), b.cmd.Steps))
+		layout := p.Bind(len(prompt) + answerTokens(len(prompts), m.options.Steps))
 		d.streams = append(d.streams, decodedStream{layout: layout, prompt: len(prompt), from: c.from[i], to: c.count[i]})
 	}
 	return d, nil
-}
-
-// collector decides from the arrival of tokens which of them count.
-type collector struct {
-	steps    int
-	busyTime func() (time.Duration, bool)
-
-	count, base, from []int // tokens of each stream: so far, when all had begun, when counting began
-	last              []time.Time
-	joined, counting  bool
-	done              bool
-	begin, end        time.Time
-	gaps              []time.Duration
-
-	busyBegin, busyEnd time.Duration
-	busyKnown          bool
-}
-
-func newCollector(streams, steps int, busyTime func() (time.Duration, bool)) *collector {
-	return &collector{steps: steps, busyTime: busyTime, count: make([]int, streams), last: make([]time.Time, streams)}
-}
-
-// arrive counts a token.
-func (c *collector) arrive(t tick) {
-	if c.done {
-		return
-	}
-	c.count[t.stream]++
-	if c.counting {
-		c.gaps = append(c.gaps, t.at.Sub(c.last[t.stream]))
-	}
-	c.last[t.stream] = t.at
-	switch {
-	case !c.joined:
-		if slices.Min(c.count) > 0 {
-			c.joined, c.base = true, slices.Clone(c.count)
-		}
-	case !c.counting:
-		if since(c.count, c.base) >= settleSteps {
-			c.counting, c.from, c.begin = true, slices.Clone(c.count), t.at
-			c.busyBegin, c.busyKnown = c.busyTime()
-		}
-	case since(c.count, c.from) >= c.steps:
-		c.done, c.end = true, t.at
-		c.busyEnd, _ = c.busyTime()
-	}
-}
-
-// since returns the least number of tokens by which a stream has grown.
-func since(count, base []int) int {
-	least := count[0] - base[0]
-	for i := range count {
-		least = min(least, count[i]-base[i])
-	}
-	return least
 }
 
 // endCause says why a stream may have ended too early.
