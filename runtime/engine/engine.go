@@ -206,6 +206,7 @@ func (e *Engine) run() {
 	for len(e.running) > 0 {
 		e.finish(e.running[0], ReasonError, ErrClosed)
 	}
+	e.sweepSessions() // what was ended just now is not kept
 	e.spillAll()
 	e.publish()
 }
