@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -335,6 +336,13 @@ func stalled(t *testing.T, o Options) (*Store, func()) {
 	s.queue = append(s.queue, job{flushed: gate})
 	s.wake.Signal()
 	s.mu.Unlock()
+	// Before the writer has taken it, the writer is not stalled, and a Close would find
+	// it in the queue and wait for somebody to take the answer, for ever.
+	for waits := true; waits; runtime.Gosched() {
+		s.mu.Lock()
+		waits = len(s.queue) > 0
+		s.mu.Unlock()
+	}
 	release := sync.OnceFunc(func() { <-gate })
 	t.Cleanup(release)
 	return s, release
