@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"net"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -84,40 +81,12 @@ func TestBenchFlagsSayWhatIsMeasured(t *testing.T) {
 	}
 }
 
-// serveTiny serves the smallest synthetic model in this process.
-func serveTiny(t *testing.T) (*runtime.Engine, string) {
-	t.Helper()
-	e, err := runtime.Open(t.Context(), "synthetic:tiny", runtime.Options{Backend: "cpu"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := gateway.New(newServed(e, time.Now()), gateway.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ln) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = s.Shutdown(ctx)
-		if err := errors.Join(<-done, e.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return e, "http://" + ln.Addr().String()
-}
-
 func TestGapsAreMeasuredInProcessAndOverHTTP(t *testing.T) {
-	e, url := serveTiny(t)
+	e, address := serveModel(t, "synthetic:tiny", runtime.Options{Backend: "cpu"}, gateway.Options{})
 	o := measure.GapOptions{StreamPrompt: 100, LongPrompt: 600, Answer: 3000, Gaps: 30, Runs: 2, Rehearse: true}
 	for name, run := range map[string]func() (measure.GapResult, error){
 		"engine": func() (measure.GapResult, error) { return measure.EngineGaps(t.Context(), e, o) },
-		"server": func() (measure.GapResult, error) { return measure.ServerGaps(t.Context(), url, "", o) },
+		"server": func() (measure.GapResult, error) { return measure.ServerGaps(t.Context(), "http://"+address, "", o) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := run()

@@ -14,10 +14,10 @@ import (
 	"github.com/moaserve/moaserve/runtime"
 )
 
-// serveModel serves the real model in this process.
-func serveModel(t *testing.T, o gateway.Options) (*runtime.Engine, string) {
+// serveModel serves a model in this process, at the address that it returns.
+func serveModel(t *testing.T, model string, engine runtime.Options, o gateway.Options) (*runtime.Engine, string) {
 	t.Helper()
-	e, err := runtime.Open(t.Context(), testmodel.Path(t), runtime.Options{})
+	e, err := runtime.Open(t.Context(), model, engine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func post(t *testing.T, address, body string) *net.TCPConn {
 // Every way of leaving frees the pages within 100 ms of the end of the step in
 // which it happened, in a prefill of 6000 tokens and in decode.
 func TestClientThatLeavesFreesItsPages(t *testing.T) {
-	e, address := serveModel(t, gateway.Options{Timeouts: gateway.Timeouts{Flush: 300 * time.Millisecond}})
+	e, address := serveModel(t, testmodel.Path(t), runtime.Options{}, gateway.Options{Timeouts: gateway.Timeouts{Flush: 300 * time.Millisecond}})
 	long := strings.Repeat("word ", 6000)
 	request := func(content, more string) string {
 		return fmt.Sprintf(`{"messages":[{"role":"user","content":%q}],"ignore_eos":true,%s}`, content, more)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/moaserve/moaserve/runtime/plan"
 )
 
 // Bounds are what a device can take. A batch beyond them would read or write
@@ -51,7 +53,7 @@ func (b *Batch) Check(o Bounds) error {
 func (b *Batch) checkDeltas(o Bounds) error {
 	for _, e := range b.Deltas {
 		if e.Slot < 0 || int(e.Slot) >= o.Sequences || e.Head < 0 || int(e.Head) >= o.Heads || e.Page < 0 || int(e.Page) >= o.Pages ||
-			e.Block < 0 || int(e.Block) >= blocks(o.Context) {
+			e.Block < 0 || int(e.Block) >= plan.Blocks(o.Context) {
 			return fmt.Errorf("page-table entry %+v is out of range", e)
 		}
 	}

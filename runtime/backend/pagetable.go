@@ -75,6 +75,3 @@ func (t *PageTables) Check(i int, s Seq) error {
 	table.complete, table.block = s.Layout, last
 	return nil
 }
-
-// blocks returns the number of blocks that tokens fill.
-func blocks(tokens int) int { return (tokens + plan.BlockSize - 1) / plan.BlockSize }

@@ -75,13 +75,7 @@ func (e *Engine) lose(err error) {
 	}
 	e.sick.Store(&err)
 	e.gate.close()
-	e.receive()
-	for _, s := range e.queue.remove(func(*sequence) bool { return true }) {
-		e.finish(s, ReasonError, err)
-	}
-	for len(e.running) > 0 {
-		e.finish(e.running[0], ReasonError, err)
-	}
+	e.endAll(err)
 	e.prefixes.Clear() // their pages are gone
 	close(e.lost)
 }

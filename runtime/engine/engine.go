@@ -199,16 +199,21 @@ func (e *Engine) run() {
 		e.publish()
 	}
 	e.settle()
-	e.receive()
-	for _, s := range e.queue.remove(func(*sequence) bool { return true }) {
-		e.finish(s, ReasonError, ErrClosed)
-	}
-	for len(e.running) > 0 {
-		e.finish(e.running[0], ReasonError, ErrClosed)
-	}
+	e.endAll(ErrClosed)
 	e.sweepSessions() // what was ended just now is not kept
 	e.spillAll()
 	e.publish()
+}
+
+// endAll ends every sequence that is queued or running with an error.
+func (e *Engine) endAll(err error) {
+	e.receive()
+	for _, s := range e.queue.remove(func(*sequence) bool { return true }) {
+		e.finish(s, ReasonError, err)
+	}
+	for len(e.running) > 0 {
+		e.finish(e.running[0], ReasonError, err)
+	}
 }
 
 // proceed waits until there may be something to do. It returns false when the

@@ -65,7 +65,7 @@ func (s *Sequence) Pages() int { return s.pages }
 // Need returns how many pages Extend(to) would take. The sequence then holds
 // Pages()+Need(to) = Layout.ChunkPages(Len(), to) pages.
 func (s *Sequence) Need(to int) int {
-	return max(0, blocksOf(to)-s.blocks) * len(s.heads)
+	return max(0, plan.Blocks(to)-s.blocks) * len(s.heads)
 }
 
 // Reach returns how far Extend may go while the sequence holds at most that many
@@ -83,7 +83,7 @@ func (s *Sequence) Extend(to int, deltas []Delta) ([]Delta, error) {
 			s.computed, to, need, s.pool.Free(), ErrNoPages)
 	}
 	s.entered = max(s.entered, to)
-	for end := blocksOf(to); s.blocks < end; s.blocks++ {
+	for end := plan.Blocks(to); s.blocks < end; s.blocks++ {
 		for h := range s.heads {
 			page, err := s.pool.Acquire()
 			if err != nil {
@@ -159,5 +159,3 @@ func (s *Sequence) Page(h, block int) (int32, bool) {
 	}
 	return noPage, false
 }
-
-func blocksOf(tokens int) int { return (tokens + plan.BlockSize - 1) / plan.BlockSize }

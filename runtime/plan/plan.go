@@ -91,7 +91,7 @@ func (p *Plan) Density(tokens int) float64 {
 	if tokens <= 0 || l.Heads() == 0 {
 		return 1
 	}
-	blocks := (tokens + BlockSize - 1) / BlockSize
+	blocks := Blocks(tokens)
 	return float64(l.Pages(tokens)) / float64(l.Heads()*blocks)
 }
 

@@ -11,6 +11,9 @@ import "math"
 // span, the number of tokens in a KV page, and the tile of the sparse prefill.
 const BlockSize = 64
 
+// Blocks returns how many blocks so many tokens fill, the last one perhaps in part.
+func Blocks(tokens int) int { return (tokens + BlockSize - 1) / BlockSize }
+
 // DefaultFloor is the length, in tokens, below which the span of
 // [SpanPosition] stops shrinking. Plans are profiled from 2048 tokens up, and
 // shorter spans than those of that length lose retrieval.

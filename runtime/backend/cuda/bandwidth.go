@@ -57,7 +57,7 @@ func (d *Device) ReadBandwidth() (_ float64, err error) {
 	defer func() { err = errors.Join(err, m.Free()) }()
 	const sumBytes = 4 * cudakernels.ReadSums // at the end
 	read := &cudakernels.ReadMemory{Data: cudakernels.Ptr(m.Ptr()), Bytes: size - sumBytes, Sums: cudakernels.Ptr(m.Ptr()) + cudakernels.Ptr(size-sumBytes)}
-	if err := d.generate(m.Ptr(), &weights.Generated{Key: 1, Scale: 1}, int(size/2)); err != nil {
+	if err := d.generate(m.Ptr(), &weights.Generated{Key: 1, Scale: 1}, 0, int(size/2)); err != nil {
 		return 0, fmt.Errorf("cuda: %w", err)
 	}
 	fastest := time.Duration(0)

@@ -49,7 +49,7 @@ func (a *aliased) Tensor(name string) (weights.Tensor, bool) {
 	shape, ok := a.shapes[name]
 	t := weights.Tensor{Name: name, Type: weights.BF16, Shape: shape}
 	if ok {
-		t.Data = a.data[:2*elems(t)]
+		t.Data = a.data[:2*t.Elems()]
 	}
 	return t, ok
 }

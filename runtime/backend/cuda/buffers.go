@@ -54,7 +54,7 @@ func (d *Device) makeBuffers() error {
 	c, b, o := &d.cfg, &d.buffers, &d.opts
 	b.rows = bucket(o.MaxBatchTokens)
 	b.logitRows = bucket(max(o.MaxSequences, minLogitRows))
-	b.maxBlocks = (d.maxPositions() + plan.BlockSize - 1) / plan.BlockSize
+	b.maxBlocks = plan.Blocks(d.maxPositions())
 	// A prefilling sequence has at least two tokens and, n tokens long, at most
 	// n/64 + 2 tiles.
 	prefills := min(o.MaxSequences, max(o.MaxBatchTokens/2, 1))

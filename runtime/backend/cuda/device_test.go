@@ -335,7 +335,7 @@ func TestConversionToBF16RoundsEveryType(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := elems(tensor)
+		n := tensor.Elems()
 		want := make([]float32, n)
 		if err := weights.Dequantize(want, tensor.Type, tensor.Data); err != nil {
 			t.Fatal(err)

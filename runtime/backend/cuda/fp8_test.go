@@ -123,7 +123,7 @@ func TestProjectionsAreLoadedAsCodes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			part := make([]uint16, elems(tensor))
+			part := make([]uint16, tensor.Elems())
 			if err := toBF16(part, tensor, 0); err != nil {
 				t.Fatal(err)
 			}

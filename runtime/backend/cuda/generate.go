@@ -16,13 +16,13 @@ var _ backend.WeightGenerator = cudaBackend{}
 // GeneratesWeights returns true: the device computes generated tensors in place.
 func (cudaBackend) GeneratesWeights() bool { return true }
 
-// generate adds to the stream what makes the first n elements of a generated tensor
+// generate adds to the stream what makes n elements of a generated tensor, from one on,
 // at p, as bfloat16.
-func (d *Device) generate(p cudadrv.Ptr, g *weights.Generated, n int) error {
+func (d *Device) generate(p cudadrv.Ptr, g *weights.Generated, first, n int) error {
 	if n%vector != 0 {
 		return fmt.Errorf("%w: a generated tensor of %d elements; the number must be a multiple of %d", backend.ErrNotSupported, n, vector)
 	}
 	return launch(d, &cudakernels.FillRandom{
-		Out: cudakernels.Ptr(p), Elements: int64(n), Key: g.Key, Scale: float64(g.Scale),
+		Out: cudakernels.Ptr(p), First: int64(first), Elements: int64(n), Key: g.Key, Scale: float64(g.Scale),
 	}, false)
 }

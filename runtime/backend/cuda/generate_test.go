@@ -88,7 +88,7 @@ func TestGenerateFillsTheElementsAskedFor(t *testing.T) {
 	for _, n := range []int{8, 1000, 4096} {
 		err := errors.Join(
 			d.stream.Fill(memory.Ptr(), 0, memory.Size()),
-			d.generate(memory.Ptr(), g, n),
+			d.generate(memory.Ptr(), g, 0, n),
 			d.stream.Download(host, 0, memory.Ptr(), int(memory.Size())),
 			d.stream.Wait(),
 		)
@@ -101,7 +101,7 @@ func TestGenerateFillsTheElementsAskedFor(t *testing.T) {
 			t.Errorf("%d elements are not those of the host, or others changed", n)
 		}
 	}
-	if err := d.generate(memory.Ptr(), g, 12); !errors.Is(err, backend.ErrNotSupported) {
+	if err := d.generate(memory.Ptr(), g, 0, 12); !errors.Is(err, backend.ErrNotSupported) {
 		t.Errorf("12 elements: %v", err)
 	}
 }

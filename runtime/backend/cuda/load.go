@@ -81,11 +81,6 @@ func (d *Device) loadWeights(ctx context.Context, m *model.Model, src weights.So
 		if m.QKNorm {
 			y.qNorm, y.kNorm = l.vector(i, model.AttnQNorm), l.vector(i, model.AttnKNorm)
 		}
-	}
-	// Between the matrices, small tensors would cost the arena a slab each time: of a
-	// model of 80 layers, gigabytes.
-	for i := range w.layers {
-		y := &w.layers[i]
 		y.qkv, y.o = l.projection(i, model.AttnQ, model.AttnK, model.AttnV), l.projection(i, model.AttnO)
 		y.gateUp, y.down = l.projection(i, model.FFNGate, model.FFNUp), l.projection(i, model.FFNDown)
 	}
@@ -114,7 +109,7 @@ func (l *loader) count() {
 // tensors finds tensors by role and allocates memory for all of them in a row,
 // size bytes an element.
 func (l *loader) tensors(layer, size int, roles []model.Role) ([]weights.Tensor, cudakernels.Ptr) {
-	return l.allocate(layer, roles, func(t weights.Tensor) int { return size * elems(t) })
+	return l.allocate(layer, roles, func(t weights.Tensor) int { return size * t.Elems() })
 }
 
 // allocate is tensors for any size of a tensor. After an error there are none.
@@ -150,16 +145,16 @@ func (l *loader) matrix(layer int, roles ...model.Role) cudakernels.Ptr {
 	at := cudadrv.Ptr(p)
 	for _, t := range tensors {
 		if t.Generated != nil {
-			l.loaded(t, t.Bytes(), l.d.generate(at, t.Generated, elems(t)))
-			at += cudadrv.Ptr(2 * elems(t))
+			l.loaded(t, t.Bytes(), l.d.generate(at, t.Generated, 0, t.Elems()))
+			at += cudadrv.Ptr(2 * t.Elems())
 			continue
 		}
 		// Whole blocks of every type, so that a piece is decoded by itself.
 		const piece = stagingBytes / 2
-		for from, n := 0, elems(t); from < n && l.err == nil; from += piece {
+		for from, n := 0, t.Elems(); from < n && l.err == nil; from += piece {
 			l.piece(at+cudadrv.Ptr(2*from), t, from, min(from+piece, n))
 		}
-		at += cudadrv.Ptr(2 * elems(t))
+		at += cudadrv.Ptr(2 * t.Elems())
 	}
 	return p
 }
@@ -187,7 +182,7 @@ func (l *loader) vector(layer int, roles ...model.Role) cudakernels.Ptr {
 		if l.err != nil {
 			return 0
 		}
-		n := elems(t)
+		n := t.Elems()
 		err := l.d.stream.Wait() // for the half that is about to be written
 		if err == nil {
 			err = weights.Dequantize(cudadrv.PinnedSlice[float32](l.staging[l.next], 0, n), t.Type, t.Data)
@@ -211,14 +206,6 @@ func (l *loader) loaded(t weights.Tensor, bytes int, err error) {
 	if l.d.opts.Progress != nil {
 		l.d.opts.Progress(l.done, l.total)
 	}
-}
-
-func elems(t weights.Tensor) int {
-	n := 1
-	for _, s := range t.Shape {
-		n *= s
-	}
-	return n
 }
 
 // convertPiece is what a worker converts at a time: whole blocks of every type,

@@ -24,13 +24,13 @@ func (l *loader) projection(layer int, roles ...model.Role) matrix {
 		return matrix{at: l.matrix(layer, roles...)}
 	}
 	// The scales follow the codes in one allocation. Rows are a multiple of 16 bytes.
-	tensors, codes := l.allocate(layer, roles, func(t weights.Tensor) int { return elems(t) + 4*t.Shape[0] })
+	tensors, codes := l.allocate(layer, roles, func(t weights.Tensor) int { return t.Elems() + 4*t.Shape[0] })
 	if l.err != nil {
 		return matrix{}
 	}
 	m := matrix{at: codes, scales: codes}
 	for _, t := range tensors {
-		m.scales += cudakernels.Ptr(elems(t))
+		m.scales += cudakernels.Ptr(t.Elems())
 	}
 	at := m
 	for _, t := range tensors {
@@ -51,17 +51,14 @@ func (l *loader) projection(layer int, roles ...model.Role) matrix {
 func (l *loader) quantize(to matrix, t weights.Tensor, from, end int) {
 	cols := t.Shape[1]
 	first, n := from*cols, (end-from)*cols
-	rows := cudakernels.Ptr(l.rows.Ptr())
-	if g := t.Generated; g != nil {
-		l.loaded(t, t.Type.RowBytes(n), launch(l.d, &cudakernels.FillRandom{
-			Out: rows, First: int64(first), Elements: int64(n), Key: g.Key, Scale: float64(g.Scale),
-		}, false))
+	if t.Generated != nil {
+		l.loaded(t, t.Type.RowBytes(n), l.d.generate(l.rows.Ptr(), t.Generated, first, n))
 	} else {
 		l.piece(l.rows.Ptr(), t, first, first+n)
 	}
 	if l.err == nil {
 		l.err = launch(l.d, &cudakernels.QuantizeRows{
-			X: rows, Codes: to.at + cudakernels.Ptr(first), Scales: to.scales + cudakernels.Ptr(4*from),
+			X: cudakernels.Ptr(l.rows.Ptr()), Codes: to.at + cudakernels.Ptr(first), Scales: to.scales + cudakernels.Ptr(4*from),
 			Rows: int64(end - from), Cols: int64(cols),
 		}, false)
 	}
