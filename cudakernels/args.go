@@ -137,8 +137,9 @@ func (a *DecodeAttention) Kernel() string { return withStored("decode_attention_
 func (a *DecodeAttention) Shape(d Device) Shape { return decodeShape(d, PagesBF16, int(a.HeadDim)) }
 
 // PrefillPlan lists, layer by layer, the work items of the prefilling sequences,
-// in the order in which [PrefillAttention] takes them. One launch serves all
-// layers.
+// in the order in which [PrefillAttention] takes them. Where they are too few to keep
+// all multiprocessors busy (a short chunk of a long prompt), it cuts their lists of
+// pages into parts. One launch serves all layers.
 type PrefillPlan struct {
 	Header Ptr // Header
 	Seqs   Ptr // Seq [Header.Seqs]
@@ -151,7 +152,7 @@ type PrefillPlan struct {
 	KVHeads    int64
 	Group      int64
 	HeadDim    int64
-	SMs        int64 // multiprocessors
+	SMs        int64 // multiprocessors, at least 1
 }
 
 // Kernel implements [Args].
@@ -162,7 +163,8 @@ func (a *PrefillPlan) Shape(Device) Shape { return grid(int(a.Layers), 1024, pre
 
 // PrefillAttention computes one layer's attention of the prefilling sequences:
 // every query sees, causally, block 0 and the blocks of its span. The keys and
-// values of the new tokens must be in their pages.
+// values of the new tokens must be in their pages. The parts of an item that is cut are
+// merged by log-sum-exp, in their order: results do not depend on which ends first.
 type PrefillAttention struct {
 	Pool      Ptr // pages
 	Plan      Ptr // of this layer

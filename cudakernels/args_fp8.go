@@ -25,9 +25,10 @@ func (a *PrefillAttentionFP8) Kernel() string { return withStored("prefill_atten
 // Shape implements [Args].
 func (a *PrefillAttentionFP8) Shape(d Device) Shape { return prefillShape(d, PagesFP8, int(a.HeadDim)) }
 
-// RopeAppendFP8 is [RopeAppend] into e4m3 pages. The first token of a block decides
-// the scales of its pages, before rotation, which leaves magnitudes alone up to a
-// factor of 1.4.
+// RopeAppendFP8 is [RopeAppend] into e4m3 pages. It multiplies the rotated queries and
+// keys, zero padding included, by the orthonormal Hadamard matrix of order StoredHeadDim,
+// so that Q and QTiles belong to e4m3 pages alone. The first token of a block decides the
+// scales of its pages, before both rotations.
 type RopeAppendFP8 struct{ RopeAppend }
 
 // Kernel implements [Args].

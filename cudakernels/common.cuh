@@ -182,6 +182,22 @@ __device__ __forceinline__ void bulkCopyHint(uint32_t dst, const void* src, int 
 }
 #endif
 
+// Loads and stores of what thread blocks of one launch hand each other.
+__device__ __forceinline__ uint4 loadRelaxed4(const void* p) {
+  uint4 v;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ uint2 loadRelaxed2(const void* p) {
+  uint2 v;
+  asm volatile("ld.relaxed.gpu.global.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void storeRelaxed(void* p, float v) { asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(p), "f"(v) : "memory"); }
+__device__ __forceinline__ void storeRelaxed2(void* p, float x, float y) {
+  asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1,%2};" ::"l"(p), "f"(x), "f"(y) : "memory");
+}
+
 // Sums and maxima over a warp.
 __device__ __forceinline__ float warpSum(float x) {
 #pragma unroll

@@ -19,21 +19,6 @@ struct DecodeArgs {
   float scale;  // times log2(e)
 };
 
-__device__ __forceinline__ uint4 loadRelaxed4(const void* p) {
-  uint4 v;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
-  return v;
-}
-__device__ __forceinline__ uint2 loadRelaxed2(const void* p) {
-  uint2 v;
-  asm volatile("ld.relaxed.gpu.global.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p) : "memory");
-  return v;
-}
-__device__ __forceinline__ void storeRelaxed(void* p, float v) { asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(p), "f"(v) : "memory"); }
-__device__ __forceinline__ void storeRelaxed2(void* p, float x, float y) {
-  asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1,%2};" ::"l"(p), "f"(x), "f"(y) : "memory");
-}
-
 // My share of the merge of cut pairs: elements of 4 floats, each by 2^lanes threads.
 template <int HD>
 __device__ __forceinline__ void mergeParts(const DecodeArgs& a, const DecodePlan& plan, int4 head, int4 item, int e) {

@@ -50,6 +50,12 @@
 // power of two, from 2^-6 to 2^7, for which the largest magnitude of the block's first
 // token becomes 2 to 4: the scale of a page never changes.
 //
+// Keys of e4m3 pages, and the queries for them, are multiplied by the Hadamard matrix of
+// order StoredHeadDim over its square root: element (i, j) is positive where i and j have
+// an even number of bits in common, and negative elsewhere. Scores are sums over all
+// stored dimensions then, the padding included. The scale of keys is that of the first
+// token's before it is rotated in either way.
+//
 // Page table: int32 [slots][heads][maxBlocks], heads = layers * KV heads,
 // head = layer*kvHeads + kvHead. Entries change through [ScatterPages] alone.
 //
@@ -59,7 +65,8 @@
 //
 // Queries: of decoding sequences bfloat16 [sequence][head][StoredHeadDim]; of
 // prefilling ones tiles of 64 tokens aligned to blocks, [tile][head] in the
-// layout of the keys of a page. A sequence has [Tiles] of them, from Seq.Tile on.
+// layout of the keys of a bfloat16 page. A sequence has [Tiles] of them, from Seq.Tile
+// on.
 package cudakernels
 
 //go:generate go run gen.go

@@ -8,6 +8,11 @@
 // else ran, and later tokens never change what is stored. They may be 112 times larger
 // before they saturate, and an eighth as large before subnormals cost more than the 3
 // bits of a normal number do.
+//
+// Keys are stored multiplied by a Hadamard matrix (rope.cu), their scale is that of the
+// first one before. What is stored has the length of the key, in all stored dimensions,
+// so its largest magnitude lies within a factor of sqrt(stored), 16 at most, of the
+// key's: the first one's in 2/16 to 64, which is normal and does not saturate.
 #pragma once
 #include "plan.cuh"
 

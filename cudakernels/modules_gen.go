@@ -33,7 +33,7 @@ var sampleImage string
 
 // modules are the compiled sources.
 var modules = []Module{
-	{Name: "decode", SHA256: "308bbde679d3f6da741a0b3b40cd99f528c86453d91c8900af6e7123067a9ff5", Image: decodeImage, Kernels: []Kernel{
+	{Name: "decode", SHA256: "dd762cea9b2d938cfa6fc61161f0e577bd1e4144110db9b4c1136eb237639d5e", Image: decodeImage, Kernels: []Kernel{
 		{Name: "decode_attention_128", Params: 15},
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
@@ -41,21 +41,21 @@ var modules = []Module{
 		{Name: "decode_attention_fp8_256", Params: 15},
 		{Name: "decode_attention_fp8_64", Params: 15},
 	}},
-	{Name: "fill", SHA256: "f621cef18468d8b4dc15d7f71ba910d7335f3aa62d89a47a4178aac4b7196ac2", Image: fillImage, Kernels: []Kernel{
+	{Name: "fill", SHA256: "fe36f853aa81364f1026f1be9cebf54109044483f53156a741f135c15ae152b4", Image: fillImage, Kernels: []Kernel{
 		{Name: "fill_random", Params: 5},
 		{Name: "read_memory", Params: 3},
 	}},
-	{Name: "layer", SHA256: "17609c84129083cc9b2394172745a2c3ab3f7818441b4e5b3f0816762eebc911", Image: layerImage, Kernels: []Kernel{
+	{Name: "layer", SHA256: "d9bad6a4edb3c471bd90e7704413c31d379e4426c6a0d3cb63893d9051686394", Image: layerImage, Kernels: []Kernel{
 		{Name: "embed", Params: 7},
 		{Name: "rmsnorm", Params: 8},
 		{Name: "silu_mul", Params: 4},
 	}},
-	{Name: "plan", SHA256: "30a8d9b2925955ff04082c8fd33fd95c135cacf16fd1f3235440f03eb851aa26", Image: planImage, Kernels: []Kernel{
+	{Name: "plan", SHA256: "f6b842d61b08a3a98a2f8ea3a44df85aee72cfb02b190195208f8466a55f7260", Image: planImage, Kernels: []Kernel{
 		{Name: "decode_plan", Params: 10},
 		{Name: "prefill_plan", Params: 11},
 		{Name: "scatter_pages", Params: 5},
 	}},
-	{Name: "prefill", SHA256: "680112ce626af9ec132df3fa06eedbe5c660f7cea39ea21c3abc8e53620c10f6", Image: prefillImage, Kernels: []Kernel{
+	{Name: "prefill", SHA256: "064979d42c3251a1314f0e93ae9a3a860bcccd0b1cb937eaca0cf74bc9389b0c", Image: prefillImage, Kernels: []Kernel{
 		{Name: "prefill_attention_128", Params: 11},
 		{Name: "prefill_attention_256", Params: 11},
 		{Name: "prefill_attention_64", Params: 11},
@@ -63,23 +63,23 @@ var modules = []Module{
 		{Name: "prefill_attention_fp8_256", Params: 11},
 		{Name: "prefill_attention_fp8_64", Params: 11},
 	}},
-	{Name: "product", SHA256: "a9a96376e96442cc9cb9045cb3abfe2318159ee548b3ad322b5c93c7598766e8", Image: productImage, Kernels: []Kernel{
+	{Name: "product", SHA256: "5284b4e0158d59aa23e6bb501a28d9bbf89610c20892396bf36901893a4b9185", Image: productImage, Kernels: []Kernel{
 		{Name: "product_bf16_16", Params: 20},
 		{Name: "product_bf16_8", Params: 20},
 		{Name: "product_e4m3_16", Params: 20},
 		{Name: "product_e4m3_8", Params: 20},
 	}},
-	{Name: "quantize", SHA256: "fb563454a2eda7f5f08c2f32c10d27122b31665c85ac68cd5e8c4580d2cf4f41", Image: quantizeImage, Kernels: []Kernel{
+	{Name: "quantize", SHA256: "7933e5d883da771e0c90dd4c0d04700acf63a58e068245cebe8f53ddb59cbf82", Image: quantizeImage, Kernels: []Kernel{
 		{Name: "dequantize_rows", Params: 5},
 		{Name: "quantize_rows", Params: 5},
 		{Name: "split_rows", Params: 5},
 		{Name: "sum_split", Params: 4},
 	}},
-	{Name: "rope", SHA256: "ef4348e06466c629c5d088809287a4ec74be8728208606646212766df1d99118", Image: ropeImage, Kernels: []Kernel{
+	{Name: "rope", SHA256: "ef44f6427739d0daaf4409888a2475037981c71a125fbd4980f494e63fde835f", Image: ropeImage, Kernels: []Kernel{
 		{Name: "rope_append", Params: 21},
 		{Name: "rope_append_fp8", Params: 21},
 	}},
-	{Name: "sample", SHA256: "26699f3ee26a8e38ce3bb187e85f6fb7dcb5b6aa4aa4dc78aad9cae693246073", Image: sampleImage, Kernels: []Kernel{
+	{Name: "sample", SHA256: "04396790eb41d48cb93f9dbec03b27f8caba4df186c6d657b998b09cd45e905b", Image: sampleImage, Kernels: []Kernel{
 		{Name: "sample", Params: 6},
 	}},
 }

@@ -1,6 +1,6 @@
 // Kernels that prepare a step: page tables, the cut of the decode attention, the
 // work list of the prefill attention.
-#include "plan.cuh"
+#include "prefill_items.cuh"
 
 extern "C" __global__ void scatter_pages(const Header* header, const TableDelta* deltas, int* table, int64_t heads, int64_t maxBlocks) {
   waitForPrevious();
@@ -88,6 +88,11 @@ extern "C" __global__ void __launch_bounds__(1024) decode_plan(
 // sections of heads whose keys and values in use fit half of the L2 cache, long
 // items first in each; the shortest items of all last, as much work as evens out
 // the finishing times. A counting sort, by section and length in 256 steps.
+//
+// Items that are too few for the multiprocessors are cut: their pages are concatenated,
+// in the order of sequences, KV heads and queries, and cut into equal runs, one a
+// multiprocessor. The parts go longest first like whole items, so that every
+// multiprocessor ends up with about a run of pages.
 extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
     const Header* header, const Seq* seqs, const Rule* rules, char* plans, int64_t stride, int64_t maxItems,
     int64_t layers, int64_t kvHeads, int64_t group, int64_t headDim, int64_t sms) {
@@ -95,7 +100,9 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
   constexpr float SECTION_BYTES = 32e6f;
   extern __shared__ int bins[];
   uint8_t* const sections = (uint8_t*)(bins + BINS);
-  __shared__ int warps[32], longest, cut;
+  int* const firsts = bins + BINS + PAIRS / 4;   // [MAX_CUT_ITEMS]: first item of a pair
+  int* const begins = firsts + MAX_CUT_ITEMS;    // [MAX_CUT_ITEMS]: pages of the items before
+  __shared__ int warps[32], number, shortest, longest, cut;
   __shared__ unsigned long long work;
   waitForPrevious();
   const int layer = blockIdx.x, kv = (int)kvHeads, g = (int)group, heads = (int)layers * kv;
@@ -103,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
   int* count = (int*)(plans + layer * stride);
   PrefillItem* items = (PrefillItem*)(count + 16);
   const float pageBytes = 4.f * BLOCK * storedHeadDim((int)headDim);
-  if (threadIdx.x == 0) longest = 0, work = 0;
+  if (threadIdx.x == 0) number = 0, shortest = 1 << 30, longest = 0, work = 0;
 
   // Which section every (sequence, KV head) pair belongs to, by the bytes before it.
   const int pairs = (n - first) * kv;
@@ -122,53 +129,63 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
   }
   __syncthreads();
 
-  // Calls f(pages, section, fill) for every item; fill() makes it. A pair is shared by
-  // as many threads as few pairs leave idle.
-  int width = 1024;
+  // Calls f(pages, section, fill) for every item, or every part once there are runs;
+  // fill() makes it. A pair is shared by as many threads as few pairs leave idle.
+  int width = 1024, run = 0;
   while (width > 32 && 1024 / width < pairs) width >>= 1;
+  auto pairAt = [&](int i) {
+    const Seq s = seqs[first + i / kv];
+    const int h = i % kv;
+    return PrefillPair(s, rules[s.rules + layer * kv + h], s.slot * heads + layer * kv + h, h * g, g, kv * g);
+  };
   auto each = [&](auto f) {
     for (int i = threadIdx.x / width; i < pairs; i += 1024 / width) {
-      const Seq sq = seqs[first + i / kv];
-      const int h = i % kv, q0 = sq.start / BLOCK, q1 = (sq.start + sq.len - 1) / BLOCK, members = (q1 - q0 + 1) * g;
-      const Rule rule = rules[sq.rules + layer * kv + h];
+      const PrefillPair pair = pairAt(i);
       const int section = i < PAIRS ? sections[i] : SECTIONS - 2;
-      for (int k = threadIdx.x % width; k < (members + 2) / 3; k += width) {
-        const int lo = q0 + 3 * k / g, hi = q0 + min(3 * k + 2, members - 1) / g;
-        const int start = spanStart(rule, lo, sq.floor, sq.total), window = hi - start + 1, pages = window + (start > 0);
-        f(pages, section, [&]() {
-          PrefillItem item;
-          item.table = sq.slot * heads + layer * kv + h;
-          item.last = hi;
-          item.window = window;
-          item.pages = pages;
-#pragma unroll
-          for (int w = 0; w < 3; ++w) {
-            const bool real = 3 * k + w < members;
-            const int m = real ? 3 * k + w : 3 * k, q = q0 + m / g, head = h * g + m % g;
-            const int r0 = max(sq.start - q * BLOCK, 0), r1 = real ? min(sq.start + sq.len - q * BLOCK, BLOCK) : 0;
-            item.w[w] = make_int4((sq.tile + q - q0) * kv * g + head, q, spanStart(rule, q, sq.floor, sq.total) | r1 << 20,
-                                  (sq.row + q * BLOCK - sq.start) << 6 | r0);
-          }
-          return item;
-        });
+      for (int k = threadIdx.x % width; k < pair.items(); k += width) {
+        const int pages = pair.pages(k);
+        const PrefillCuts cuts = run ? PrefillCuts(begins[firsts[i] + k], pages, run) : PrefillCuts();
+        for (int part = 0; part <= cuts.count; ++part) {
+          const int from = cuts.from(part), to = part == cuts.count ? pages : cuts.from(part + 1);
+          f(to - from, section, [&]() { return pair.item(k, cuts, part, from, to); });
+        }
       }
     }
   };
 
-  // Length of all items and of the longest.
+  // How many items there are, their length in all, of the shortest and of the longest.
   __syncthreads();
   {
     unsigned long long sum = 0;
-    int top = 0;
-    each([&](int pages, int, auto) { sum += pages; top = max(top, pages); });
-    atomicMax(&longest, top);
+    int n = 0, least = 1 << 30, most = 0;
+    each([&](int pages, int, auto) { ++n; sum += pages; least = min(least, pages); most = max(most, pages); });
+    atomicAdd(&number, n);
+    atomicMin(&shortest, least);
+    atomicMax(&longest, most);
     atomicAdd(&work, sum);
+  }
+  __syncthreads();
+  const int units = HOPPER && headDim <= 128 ? 1 : 3;
+  const int cutRun = prefillRun(number, shortest, longest, (long long)work, (int)sms, units);
+  if (cutRun > 0) {  // no more pairs than items, no more items than threads
+    int sum;
+    const int before = blockScan((int)threadIdx.x < pairs ? pairAt(threadIdx.x).items() : 0, sum, warps);
+    firsts[threadIdx.x] = before;
+    __syncthreads();
+    for (int i = threadIdx.x / width; i < pairs; i += 1024 / width) {
+      const PrefillPair pair = pairAt(i);
+      for (int k = threadIdx.x % width; k < pair.items(); k += width) begins[firsts[i] + k] = pair.pages(k);
+    }
+    __syncthreads();
+    begins[threadIdx.x] = blockScan((int)threadIdx.x < number ? begins[threadIdx.x] : 0, sum, warps);
+    run = cutRun;
   }
   for (int i = threadIdx.x; i < BINS; i += 1024) bins[i] = 0;
   __syncthreads();
-  const int top = max(longest, 1);
+  // A part is shorter than a run and a cut that was left out on either side.
+  const int top = run ? min(longest, run + 2 * MIN_PART) : max(longest, 1);
   auto step = [&](int pages) { return (int)((int64_t)(pages - 1) * STEPS / top); };
-  // The cut below which items go last: half the longest item's work on every
+  // The length below which items go last: half the longest item's work on every
   // multiprocessor, at most half of all. One warp of bins: pages by length.
   each([&](int pages, int, auto) { atomicAdd(&bins[step(pages)], pages); });
   __syncthreads();

@@ -1,4 +1,5 @@
-// The plans that the plan kernels leave for the attention kernels.
+// What decode_plan leaves for the decode attention. (What prefill_plan leaves is in
+// prefill_items.cuh.)
 #pragma once
 #include "common.cuh"
 
@@ -25,15 +26,4 @@ struct DecodePlan {
   int4* heads;  // pairs and one more: first page in the concatenation, start block, slot, position
   __device__ DecodePlan(char* p)
       : head((int4*)p), runs((Run*)(p + 64)), items((int4*)(p + 64 + 32 * MAX_GRID)), heads((int4*)(p + 64 + 48 * MAX_GRID)) {}
-};
-
-// Three pairs of one KV head that walk one list of pages: blocks last, last-1, ...
-// (`window` of them), then block 0 when it lies apart.
-struct alignas(16) PrefillItem {
-  int table;   // slot * heads + head
-  int last;    // largest query block
-  int window;  // blocks in the union of the windows
-  int pages;   // window, and 1 when block 0 lies apart; -1 ends the queue
-  int4 w[3];   // x: query tile * query heads + query head; y: query block; z: start block | rows end << 20;
-               // w: output row of the tile's row 0 << 6 | first row (the output row may be negative)
 };

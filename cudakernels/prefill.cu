@@ -4,6 +4,7 @@
 // 128 dimensions run on the kernel of prefill_hopper.cuh, everything else on the
 // one of prefill_mma.cuh.
 #include "e4m3.cuh"
+#include "prefill_parts.cuh"
 
 struct PrefillArgs {
   const char* pool;
@@ -15,6 +16,7 @@ struct PrefillArgs {
   int* queue;                // 0: next item, 1: thread blocks done, 2: redone items taken, 3: items to redo
   int* flag;                 // an item each: sent to be redone
   int* redo;                 // items to redo, plus 1
+  char* parts;               // workspaces of parts
   int64_t maxBlocks;
   int queryHeads, headDim;
   float scale;               // times log2(e)
@@ -51,7 +53,7 @@ __device__ __forceinline__ void prefillHopper(const PrefillArgs& a) {
 __device__ __forceinline__ PrefillArgs prefillArgs(const char* pool, const char* plan, const int* table, const char* q, bf16* out, int* workspace,
                                                    int64_t maxItems, int64_t maxBlocks, int64_t queryHeads, int64_t headDim, double scale) {
   return {pool, (const int*)plan, (const PrefillItem*)(plan + 64), table, q, out, workspace, workspace + 16, workspace + 16 + maxItems,
-          maxBlocks, (int)queryHeads, (int)headDim, (float)(scale * 1.4426950408889634)};
+          (char*)(workspace + 16 + 2 * maxItems), maxBlocks, (int)queryHeads, (int)headDim, (float)(scale * 1.4426950408889634)};
 }
 
 #define PREFILL(NAME, HD, FP8, BOUNDS, BODY)                                                                             \

@@ -9,7 +9,8 @@
 // The softmax refers to the maximum of a row's diagonal tile: a later score may
 // exceed it by 69 nats without loss, because P is bfloat16 and the sums are float32.
 // A warp with a row beyond that (or not a number) does not store and sends its item
-// to be redone with a running maximum, at the end of the same launch.
+// to be redone with a running maximum, at the end of the same launch. The parts of an
+// item that is cut have one from the start: what they hand on is handed on once.
 //
 // The producer is in prefill_hopper_produce.cuh. The codes of e4m3 pages take one step
 // more (prefill_hopper_e4m3.cuh): the producer brings them to a ring of their own, and
@@ -19,6 +20,7 @@
 namespace hopper {
 
 constexpr int GROUPS = 3, STAGES = 4, EXACT = 1 << 30;
+constexpr int ITEM_BYTES = 2 * sizeof(PrefillItem) + 16;  // of two items and their numbers
 constexpr int RAW_STAGES = 2, CONVERTERS = 3;  // pages of codes in flight; warps that convert them
 template <int HD>
 constexpr int RAW_BYTES = pageBytesE4M3(HD);
@@ -93,7 +95,7 @@ struct Shared {
     const int items = (GROUPS + 2 * STAGES) * TILE<HD> + RAW * RAW_BYTES<HD>;
     item = (PrefillItem*)(g + items);
     index = (int*)(item + 2);
-    kFull = base + items + 144;
+    kFull = base + items + ITEM_BYTES;
     kEmpty = kFull + 8 * STAGES;
     vFull = kEmpty + 8 * STAGES;
     vEmpty = vFull + 8 * STAGES;
@@ -238,10 +240,10 @@ __device__ __forceinline__ void consume(const PrefillArgs& a, const Shared<HD, F
     release(m.itemEmpty + 8 * slot);
     if ((slot ^= 1) == 0) ip ^= 1;
     if (pages < 0) break;
-    const int q = __shfl_sync(~0u, w.y, 0), start = __shfl_sync(~0u, w.z & 0xfffff, 0);
-    const int ahead = last - q;                                      // pages before the diagonal one: not visible
-    const int n = q - start + 1 + (start > 0);                       // visible pages: the window, and block 0 when apart
-    const int gap = start > 0 ? pages - 2 - (last - start) : 0;      // invisible pages between the window and block 0
+    const int q = __shfl_sync(~0u, w.y, 0), z = __shfl_sync(~0u, w.z, 0), start = z & 0xfffff, apart = z >> 27 & 1;
+    const int ahead = last - q;                               // pages before the first visible one
+    const int n = q - start + 1 + apart;                      // visible pages: the window, and block 0 when apart
+    const int gap = apart ? pages - 2 - (last - start) : 0;   // invisible pages between the window and block 0
     const bool exact = index & EXACT;
 #pragma unroll 1
     for (int t = 0; t < ahead; ++t) { kWait(); kDone(); }
@@ -256,7 +258,7 @@ __device__ __forceinline__ void consume(const PrefillArgs& a, const Shared<HD, F
     waitGroups<0>();
     touch(s);
     kDone();
-    const int limit = row + 1 - (lane & 3) * 2;
+    const int limit = (z >> 28 ? 2 * BLOCK : row + 1) - (lane & 3) * 2;
 #pragma unroll
     for (int j = 0; j < 8; ++j)
 #pragma unroll
@@ -297,7 +299,7 @@ __device__ __forceinline__ void consume(const PrefillArgs& a, const Shared<HD, F
       for (int t = 0; t < skip; ++t) { vWait(); vDone(); }
     }
     release(m.qEmpty + 8 * group);
-    int r0 = w.w & 63, r1 = w.z >> 20;
+    int r0 = w.w & 63, r1 = w.z >> 20 & 127;
     l0 += __shfl_xor_sync(~0u, l0, 1); l1 += __shfl_xor_sync(~0u, l1, 1);
     l0 += __shfl_xor_sync(~0u, l0, 2); l1 += __shfl_xor_sync(~0u, l1, 2);
     // Rows outside the sequence's chunk hold anything; they must not cause a redo.
@@ -315,6 +317,12 @@ __device__ __forceinline__ void consume(const PrefillArgs& a, const Shared<HD, F
     waitGroups<0>();
     touch(o);
     vDone();
+    if (exact) {
+      // Read again: values from before the loop would take registers there.
+      const PrefillItem& item = a.items[index & ~EXACT];
+      const int4 cut = __ldg((const int4*)&item.part);
+      if (cut.y > 1 && !joinParts<HD>(a.parts, cut, (threadIdx.x >> 5) - 4, lane, o, m0, m1, l0, l1)) r1 = 0;
+    }
     const int head = w.x % a.queryHeads, stride = a.queryHeads * a.headDim;
     store<HD>(o, 1.f / l0, 1.f / l1, a.out + (int64_t)((w.w >> 6) + row) * stride + head * a.headDim, stride, a.headDim, row, r0, r1, lane);
   }

@@ -87,9 +87,10 @@ __device__ __forceinline__ void produce(const PrefillArgs& a, const Shared<HD, F
         break;
       }
     }
+    if (lane < (int)sizeof(PrefillItem) / 16) ((int4*)&m.item[slot])[lane] = ((const int4*)(a.items + it))[lane];
+    __syncwarp();
     if (lane == 0) {
-      m.item[slot] = a.items[it];
-      m.index[slot] = it | exact;
+      m.index[slot] = it | (m.item[slot].parts > 1 ? EXACT : exact);
       barArrive(m.itemFull + 8 * slot);
       if (exact)
         a.flag[it] = 0;

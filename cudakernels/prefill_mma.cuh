@@ -40,9 +40,9 @@ __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
     if (unit >= n) break;
     const PrefillItem& item = a.items[unit / 3];
     const int4 w = item.w[unit % 3];
-    const int q = w.y, start = w.z & 0xfffff, r0 = w.w & 63, r1 = w.z >> 20, base = w.w >> 6;
-    if (r1 == 0) continue;
-    const int pages = q - start + 1 + (start > 0);
+    const int q = w.y, start = w.z & 0xfffff;
+    if ((w.z >> 20 & 127) == 0) continue;
+    const int pages = q - start + 1 + (w.z >> 27 & 1);
     const int* table = a.table + (int64_t)item.table * a.maxBlocks;
     auto page = [&](int i) { return a.pool + (int64_t)table[i <= q - start ? q - i : 0] * PAGE; };
     float o[HD / 8][4];
@@ -87,7 +87,7 @@ __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
           }
         }
       }
-      if (i == 0) {
+      if (i == 0 && !(w.z >> 28)) {  // the diagonal
 #pragma unroll
         for (int j = 0; j < 8; ++j)
 #pragma unroll
@@ -153,9 +153,15 @@ __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
     }
     l0 += __shfl_xor_sync(~0u, l0, 1); l1 += __shfl_xor_sync(~0u, l1, 1);
     l0 += __shfl_xor_sync(~0u, l0, 2); l1 += __shfl_xor_sync(~0u, l1, 2);
+    // Read again: values from before the loop would take registers there.
+    const int again = *(volatile int*)&ticket;
+    const PrefillItem& done = a.items[again / 3];
+    const int4 cut = *(const int4*)&done.part, rows = done.w[again % 3];
+    const int r0 = rows.w & 63, r1 = rows.z >> 20 & 127, base = rows.w >> 6;
+    const bool whole = cut.y == 1 || joinParts<HD>(a.parts, cut, again % 3 * 4 + warp, lane, &o[0][0], m0, m1, l0, l1);
     const float i0 = 1.f / l0, i1 = 1.f / l1;
-    bf16* out = a.out + ((int64_t)(base + row) * a.queryHeads + w.x % a.queryHeads) * a.headDim + 2 * quad;
-    const bool ok0 = row >= r0 && row < r1, ok1 = row + 8 >= r0 && row + 8 < r1;
+    bf16* out = a.out + ((int64_t)(base + row) * a.queryHeads + rows.x % a.queryHeads) * a.headDim + 2 * quad;
+    const bool ok0 = whole && row >= r0 && row < r1, ok1 = whole && row + 8 >= r0 && row + 8 < r1;
 #pragma unroll
     for (int j = 0; j < HD / 8; ++j) {
       if (8 * j >= a.headDim) break;

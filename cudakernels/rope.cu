@@ -1,6 +1,12 @@
 // rope_append: the fused query, key and value product becomes queries for the attention
 // and entries of KV pages. A warp takes one head of one row: queries, then keys, then
 // values.
+//
+// For e4m3 pages, queries and keys are multiplied by a Hadamard matrix on top of the
+// rotation by position. It is orthonormal, so scores stay what they are. But rounding to
+// e4m3 leaves each of a score's products with a relative error, and in many models a few
+// dimensions of queries and keys are large and make up most of it; spread over all
+// dimensions, the errors cancel.
 #include "e4m3.cuh"
 
 constexpr int ROPE_WARPS = 4;
@@ -20,9 +26,42 @@ struct RopeArgs {
   float eps;
 };
 
+// Puts into v the product of 32*EACH elements and the Hadamard matrix of that order,
+// orthonormal: its element (i, j) is positive where i and j have an even number of bits in
+// common. element computes them, from v too.
+template <int EACH, class Element>
+__device__ __forceinline__ void hadamard(float* v, int lane, Element element) {
+  float x[EACH];  // of lane i: elements i, 32 + i, ...
+#pragma unroll
+  for (int k = 0; k < EACH; ++k) x[k] = element(32 * k + lane);
+#pragma unroll
+  for (int n = 1; n < EACH; n *= 2)
+#pragma unroll
+    for (int k = 0; k < EACH; ++k)
+      if (!(k & n)) {
+        const float low = x[k], high = x[k + n];
+        x[k] = low + high;
+        x[k + n] = low - high;
+      }
+#pragma unroll
+  for (int n = 1; n < 32; n *= 2)
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) {
+      const float other = __shfl_xor_sync(~0u, x[k], n);
+      x[k] = lane & n ? other - x[k] : x[k] + other;
+    }
+  // 1/sqrt(32*EACH)
+  constexpr float UNIT = EACH == 2 ? 0.125f : EACH == 4 ? 0.08838834764831845f : 0.0625f;
+  __syncwarp();  // v has been read
+#pragma unroll
+  for (int k = 0; k < EACH; ++k) v[32 * k + lane] = x[k] * UNIT;
+  __syncwarp();
+}
+
 // The scale of the page that a row's key or value goes to: of the block's first token,
 // which this launch appends too (then every row computes it anew), or which left it in
-// the page. load puts a row's head into v.
+// the page. load puts a row's head into v. It is taken before any rotation: to rotate the
+// first token anew for every row would cost each as much as its own rotation.
 template <class Load>
 __device__ __forceinline__ float pageScale(const RopeArgs& a, const Seq& s, int pos, int64_t r, float* stored, const float* v, int lane, Load load) {
   const int token = pos % BLOCK;
@@ -114,6 +153,15 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
     const float other = v[a.interleaved ? d ^ 1 : second ? d - a.pairs : d + a.pairs];
     return v[d] * cs.x + (second ? other : -other) * cs.y;
   };
+  if (FP8 && (isQuery || isKey)) {
+    if (stored == 64)
+      hadamard<2>(v, lane, rotate);
+    else if (stored == 128)
+      hadamard<4>(v, lane, rotate);
+    else
+      hadamard<8>(v, lane, rotate);
+  }
+  auto element = [&](int d) { return FP8 ? v[d] : rotate(d); };
   // A page that this step entered and does not fill: what its last owner left in the
   // rest of it must be finite.
   const bool clear = !isQuery && m.pos == s.start + s.len - 1 && block * BLOCK >= s.start;
@@ -121,7 +169,7 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
     const float f = inverse(scale);
     for (int w = lane; w < stored / 4; w += 32) {  // a word of four codes at a time
       const int d = (w >> 2) * 16 + (w & 3) * 2;
-      const uint32_t lo = packE4M3(rotate(d) * f, rotate(d + 8) * f), hi = packE4M3(rotate(d + 1) * f, rotate(d + 9) * f);
+      const uint32_t lo = packE4M3(element(d) * f, element(d + 8) * f), hi = packE4M3(element(d + 1) * f, element(d + 9) * f);
       *(uint32_t*)(out + offsetE4M3(token, d, stored)) = lo | hi << 16;
     }
     if (clear)
@@ -131,7 +179,7 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
   for (int c = lane; c < stored / 8; c += 32) {  // 8 dimensions at a time
     uint32_t u[4];
 #pragma unroll
-    for (int k = 0; k < 4; ++k) u[k] = pack(rotate(8 * c + 2 * k), rotate(8 * c + 2 * k + 1));
+    for (int k = 0; k < 4; ++k) u[k] = pack(element(8 * c + 2 * k), element(8 * c + 2 * k + 1));
     *(uint4*)(out + (tiled ? tileOffset(token, 8 * c) : 16 * c)) = make_uint4(u[0], u[1], u[2], u[3]);
   }
   if (clear)

@@ -5,8 +5,9 @@ const (
 	ropeWarps = 4
 
 	// prefillPlanShared is the histogram of prefill_plan, 64 sections of 256
-	// lengths, and the section of up to 8192 (sequence, KV head) pairs.
-	prefillPlanShared = 64*256*4 + 8192
+	// lengths; the section of up to 8192 (sequence, KV head) pairs; and for the cuts of up
+	// to 1024 items a word a pair and a word an item.
+	prefillPlanShared = 64*256*4 + 8192 + 2*1024*4
 )
 
 // normThreads gives a thread up to 16 elements of a row, so that the row stays in
@@ -80,7 +81,7 @@ func DecodeBlocks(d Device, t PageType, headDim int) int { return decodeGrid(d, 
 func prefillShape(d Device, t PageType, headDim int) Shape {
 	queries := PagesBF16.tileBytes(headDim)
 	if d.hopper() && headDim <= 128 {
-		shared := (3+4+4)*queries + 144 + 256 + 1024
+		shared := (3+4+4)*queries + 2*prefillItemBytes + 16 + 256 + 1024
 		if t == PagesFP8 {
 			shared += 2 * PageBytes(t, headDim)
 		}

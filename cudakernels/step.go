@@ -150,17 +150,36 @@ func DecodeWorkspaceBytes(d Device, t PageType, group, headDim int) int {
 }
 
 // MaxPrefillItems bounds the work items of a layer's prefill attention: three
-// pairs of (query block, query head) of one KV head each.
-func MaxPrefillItems(tiles, prefills, kvHeads, group int) int {
-	return kvHeads * ((tiles*group+2)/3 + prefills)
+// pairs of (query block, query head) of one KV head each, and one more for every cut
+// that [PrefillPlan] makes. It is a multiple of 8, so that what follows a word for each
+// is aligned.
+func MaxPrefillItems(d Device, tiles, prefills, kvHeads, group int) int {
+	return roundUp(kvHeads*((tiles*group+2)/3+prefills)+prefillCuts(d), 8)
 }
 
+// prefillCuts bounds the cuts of a layer: those between equal runs, one a
+// multiprocessor.
+func prefillCuts(d Device) int { return max(d.SMs-1, 0) }
+
+// prefillItemBytes is the size of PrefillItem of prefill_items.cuh: a list of pages,
+// three members of 16 bytes, and which part it is.
+const prefillItemBytes = 80
+
 // PrefillPlanBytes returns the size of one layer's prefill plan, the stride of
-// the plans in memory: 64 bytes of totals and 64 bytes an item.
-func PrefillPlanBytes(maxItems int) int { return 64 + 64*maxItems }
+// the plans in memory: 64 bytes of totals, then the items.
+func PrefillPlanBytes(maxItems int) int { return 64 + prefillItemBytes*maxItems }
 
 // PrefillWorkspaceBytes returns the size of the workspace of [PrefillAttention],
-// which must be zeroed once. All launches of a stream share one.
-func PrefillWorkspaceBytes(maxItems int) int { return roundUp(64+8*maxItems, 256) }
+// which must be zeroed once. All launches of a stream share one. maxItems is that of
+// MaxPrefillItems.
+//
+// The workspace begins with the queue and two words an item. Then follow the parts of
+// items that are cut, two a cut; for a head of 128 dimensions on 132 multiprocessors
+// 27 MB. A part has 64 bytes of counters; and for each of the 32 lanes of 12 warps 16
+// bytes of maxima and sums, and StoredHeadDim/2 float32 of accumulators.
+func PrefillWorkspaceBytes(d Device, maxItems, headDim int) int {
+	part := 64 + 12*32*(16+StoredHeadDim(headDim)/2*4)
+	return roundUp(64+8*maxItems+2*prefillCuts(d)*part, 256)
+}
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }

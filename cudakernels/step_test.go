@@ -34,7 +34,8 @@ func TestTilesCountTheTouchedBlocks(t *testing.T) {
 	})
 }
 
-// The plan takes the pairs of every KV head of every sequence three at a time.
+// The plan takes the pairs of every KV head of every sequence three at a time, and cuts
+// once less than there are multiprocessors.
 func TestMaxPrefillItemsBoundsThePlan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		kv, group := rapid.IntRange(1, 8).Draw(t, "kv heads"), rapid.IntRange(1, 8).Draw(t, "group")
@@ -44,8 +45,27 @@ func TestMaxPrefillItemsBoundsThePlan(t *testing.T) {
 			sum += n
 			items += kv * ((n*group + 2) / 3)
 		}
-		if most := MaxPrefillItems(sum, len(tiles), kv, group); items > most {
+		d := Device{SMs: rapid.IntRange(1, 200).Draw(t, "multiprocessors")}
+		items += d.SMs - 1
+		if most := MaxPrefillItems(d, sum, len(tiles), kv, group); items > most || most%8 != 0 {
 			t.Errorf("%d items, at most %d", items, most)
 		}
 	})
+}
+
+// What a launch holds of an item that is cut is bounded by the multiprocessors, whatever
+// the batch.
+func TestPrefillWorkspaceIsBoundedByTheDevice(t *testing.T) {
+	h100 := Device{Major: 9, SMs: 132}
+	for headDim, mib := range map[int]int{64: 14, 128: 27, 256: 51} {
+		if got := PrefillWorkspaceBytes(h100, 2000, headDim); got>>20 > mib {
+			t.Errorf("head_dim %d: a workspace of %d MiB, want at most %d", headDim, got>>20, mib)
+		}
+	}
+	if got, want := PrefillWorkspaceBytes(h100, 4000, 128)-PrefillWorkspaceBytes(h100, 2000, 128), 8*2000; got < want-256 || got > want+256 {
+		t.Errorf("2000 more items take %d bytes, want about %d", got, want)
+	}
+	if got := PrefillWorkspaceBytes(Device{SMs: 1}, 8, 128); got != 256 {
+		t.Errorf("a device that cuts nothing has a workspace of %d bytes, want 256", got)
+	}
 }

@@ -134,13 +134,19 @@ static void benchPrefill(const Device& dev, int hd, int kv, int group, int start
   Buffer<bf16> q((size_t)c.tiles * qh * BLOCK * c.stored), out((size_t)len * qh * hd);
   fillGauss<<<2048, 256>>>(q.p, q.n, 9, 1);
   PrefillBuffers b;
-  preparePrefill(c, b);
+  preparePrefill(dev, c, b);
   planPrefill(dev, c, b);
   CK(cudaDeviceSynchronize());
-  const double s = median([&] { runPrefill(dev, c, b, (char*)q.p, out.p, 0, false); }, 0.12, 0.12, 500, 0);
-  const double planning = median([&] { planPrefill(dev, c, b); }, 0.001, 0.01, 20, 0);
-  printf("prefill%s hd=%d kv=%d group=%d start=%d len=%d plan=%s density %.3f: %.3f ms, %.0f TFLOP/s; plan of a layer %.1f us\n", fp8 ? " fp8" : "", hd, kv, group, start, len, plan.c_str(), visited / dense, s * 1e3,
+  auto time = [&] { return median([&] { runPrefill(dev, c, b, (char*)q.p, out.p, 0, false); }, 0.12, 0.12, 500, 0); };
+  const double s = time(), planning = median([&] { planPrefill(dev, c, b); }, 0.001, 0.01, 20, 0);
+  const auto items = itemsOf(b, 0);
+  const bool cut = std::any_of(items.begin(), items.end(), [](const PrefillItem& x) { return x.parts > 1; });
+  printf("prefill%s hd=%d kv=%d group=%d start=%d len=%d plan=%s density %.3f: %zu items, %.1f us, %.0f TFLOP/s; plan of a layer %.1f us\n", fp8 ? " fp8" : "", hd, kv, group, start, len, plan.c_str(), visited / dense, items.size(), s * 1e6,
          visited * group * 4.0 * BLOCK * BLOCK * hd / s / 1e12, planning * 1e6);
+  if (cut) {  // and the same whole
+    planPrefill(c, b, 1);
+    printf("  not cut: %zu items, %.1f us\n", itemsOf(b, 0).size(), time() * 1e6);
+  }
   fflush(stdout);
 }
 
@@ -208,27 +214,30 @@ static void benchLayer(const Device&, double rate) {
     x.zero(); w.zero(); d.zero();
     fillGauss<<<2048, 256>>>(gu.p, gu.n, 1, 1);
     fillGauss<<<2048, 256>>>(qkv.p, qkv.n, 2, 1);
-    Cache c;
-    c.layers = 1; c.kv = kv; c.group = qh / kv; c.hd = hd;
-    c.rules.assign(kv, Rule{0, 1});
-    c.seqs.push_back({0, 0, rows, 0, 0, 0, 0, 0});
-    layOut(c, 3);
     std::vector<Row> meta(rows);
     for (int i = 0; i < rows; ++i) meta[i] = {0, i};
     Buffer<Row> dm(meta);
     Buffer<float> angles((size_t)rows * hd);
     angles.zero();
-    Buffer<bf16> tiles((size_t)c.tiles * qh * BLOCK * hd);
     auto line = [&](const char* name, double bytes, auto f) {
       const double s = median([&] { for (int i = 0; i < 20; ++i) f(i > 0); }, 0.002, 0.01, 50, 0) / 20;
       printf("%s rows=%d: %.2f us, %.3f TB/s, %.2f of a plain read\n", name, rows, s * 1e6, bytes / s / 1e12, bytes / s / rate);
     };
     line("rmsnorm", rows * hidden * 12.0, [&](bool pdl) { launch(rmsnorm, rows, 512, 0, 0, pdl, x.p, d.p, w.p, y.p, nullptr, rows, hidden, 1e-5); });
     line("silu_mul", rows * ffn * 6.0, [&](bool pdl) { launch(silu_mul, dim3((ffn / 8 + 255) / 256, rows), 256, 0, 0, pdl, gu.p, y.p, rows, ffn); });
-    line("rope_append", rows * (qh + 2 * kv) * hd * 4.0, [&](bool pdl) {
-      launch(rope_append, dim3(rows, (qh + 2 * kv + 3) / 4), 128, 0, 0, pdl, qkv.p, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p, nullptr, (char*)tiles.p, rows, qh,
-             kv, hd, hd / 2, 0, 0, kv, c.maxBlocks, 1e-6);
-    });
+    for (bool fp8 : {false, true}) {
+      Cache c;
+      c.fp8 = fp8;
+      c.layers = 1; c.kv = kv; c.group = qh / kv; c.hd = hd;
+      c.rules.assign(kv, Rule{0, 1});
+      c.seqs.push_back({0, 0, rows, 0, 0, 0, 0, 0});
+      layOut(c, 3);
+      Buffer<bf16> tiles((size_t)c.tiles * qh * BLOCK * hd);
+      line(fp8 ? "rope_append_fp8" : "rope_append", rows * hd * (qh * 4.0 + 2 * kv * (fp8 ? 3 : 4)), [&](bool pdl) {
+        launch(fp8 ? rope_append_fp8 : rope_append, dim3(rows, (qh + 2 * kv + 3) / 4), 128, 0, 0, pdl, qkv.p, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p, nullptr,
+               (char*)tiles.p, rows, qh, kv, hd, hd / 2, 0, 0, kv, c.maxBlocks, 1e-6);
+      });
+    }
   }
 }
 
@@ -244,6 +253,10 @@ static void bench(const Device& dev, bool quick) {
     for (bool fp8 : {false, true}) benchDecode(dev, rate, d.hd, d.kv, d.group, d.batch, d.context, budget, fp8);
   struct P { int hd, kv, group, start, len; const char* plan; };
   std::vector<P> ps = {{128, 8, 4, 0, 8192, "dense"}, {128, 8, 4, 0, 8192, "m50"}, {128, 8, 4, 0, 32768, "dense"}, {128, 8, 4, 0, 32768, "m50"}, {128, 8, 4, 0, 131072, "dense"}, {128, 8, 4, 0, 131072, "m50"}, {64, 8, 4, 0, 32768, "dense"}, {256, 8, 2, 0, 8192, "dense"}};
+  // Short chunks at the end of 8k, as they go beside decodes.
+  for (const char* plan : {"dense", "m50"})
+    for (int len : {63, 255, 447})
+      for (int kv : {8, 32}) ps.push_back({128, kv, 32 / kv, 8192 - len, len, plan});
   if (!quick) for (P p : {P{128, 32, 1, 0, 8192, "m50"}, P{128, 32, 1, 0, 32768, "dense"}, P{128, 32, 1, 0, 32768, "m50"}, P{128, 8, 4, 0, 8192, "m25"}, P{128, 8, 4, 0, 32768, "m25"},
                           P{128, 8, 4, 126976, 4096, "m50"}, P{128, 8, 4, 122880, 8192, "m25"}, P{64, 8, 4, 0, 8192, "m50"}}) ps.push_back(p);
   for (auto& p : ps)

@@ -43,7 +43,7 @@ static void checkDecode(const Device& dev, int hd, int kv, int group, std::vecto
   Buffer<bf16> q((size_t)c.decodes * qh * c.stored), out((size_t)c.rows * qh * hd);
   std::vector<bf16> hq(q.n, toBf16(0));
   for (size_t i = 0; i < q.n; ++i)
-    if ((int)(i % c.stored) < hd) hq[i] = toBf16(gauss(i + 77) * scale);
+    if (fp8 || (int)(i % c.stored) < hd) hq[i] = toBf16(gauss(i + 77) * scale);
   q.put(hq);
   Buffer<char> plan;
   planDecode(dev, c, plan);
@@ -73,35 +73,86 @@ static void checkDecode(const Device& dev, int hd, int kv, int group, std::vecto
 }
 
 struct PrefillBuffers {
-  Buffer<char> plan;
-  Buffer<int> workspace;
+  Buffer<char> plan, workspace;
   int maxItems;
   int64_t stride;
 };
-static void preparePrefill(Cache& c, PrefillBuffers& b) {
-  b.maxItems = c.kv * ((c.tiles * c.group + 2) / 3 + c.prefills);
-  b.stride = 64 + (int64_t)64 * b.maxItems;
+static size_t partBytes(const Cache& c) { return c.stored == 64 ? PART_BYTES<64> : c.stored == 128 ? PART_BYTES<128> : PART_BYTES<256>; }
+static void preparePrefill(const Device& dev, Cache& c, PrefillBuffers& b) {
+  const int cuts = dev.sms - 1;
+  b.maxItems = (int)roundUp(c.kv * ((c.tiles * c.group + 2) / 3 + c.prefills) + cuts, 8);
+  b.stride = 64 + (int64_t)sizeof(PrefillItem) * b.maxItems;
   b.plan.alloc(b.stride * c.layers);
-  b.workspace.alloc(16 + 2 * (size_t)b.maxItems + 64);
+  b.workspace.alloc(roundUp(64 + 8 * (size_t)b.maxItems + 2 * cuts * partBytes(c), 256));
   b.workspace.zero();
 }
-static void planPrefill(const Device& dev, Cache& c, PrefillBuffers& b) {
-  launch(prefill_plan, c.layers, 1024, 64 * 256 * 4 + 8192, 0, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, b.plan.p, b.stride, b.maxItems, c.layers, c.kv, c.group, c.hd, dev.sms);
+// The items of a layer, as the plan left them.
+static std::vector<PrefillItem> itemsOf(const PrefillBuffers& b, int layer) {
+  const auto bytes = b.plan.get();
+  const char* at = bytes.data() + layer * b.stride;
+  int n;
+  memcpy(&n, at, sizeof n);
+  std::vector<PrefillItem> items(n);
+  memcpy((void*)items.data(), at + 64, n * sizeof(PrefillItem));
+  return items;
 }
+// For sms multiprocessors; with 1 nothing is cut.
+static void planPrefill(Cache& c, PrefillBuffers& b, int sms) {
+  launch(prefill_plan, c.layers, 1024, 64 * 256 * 4 + 8192 + 2 * MAX_CUT_ITEMS * 4, 0, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, b.plan.p, b.stride, b.maxItems, c.layers, c.kv, c.group, c.hd, sms);
+}
+static void planPrefill(const Device& dev, Cache& c, PrefillBuffers& b) { planPrefill(c, b, dev.sms); }
 static void runPrefill(const Device& dev, Cache& c, PrefillBuffers& b, const char* q, bf16* out, int layer, bool pdl) {
   auto kernel = c.fp8 ? byHeadDim(c, prefill_attention_fp8_64, prefill_attention_fp8_128, prefill_attention_fp8_256)
                       : byHeadDim(c, prefill_attention_64, prefill_attention_128, prefill_attention_256);
   const int tile = pageBytes(c.hd) / 2, tileKV = decodeTile(c.hd, c.fp8);
   const bool fast = dev.hopper && c.hd <= 128;
-  const int shared = fast ? 11 * tile + 144 + 256 + 1024 + (c.fp8 ? 2 * pageBytes(c.hd, true) : 0) : tile + 2 * tileKV + 16;
+  const int shared = fast ? 11 * tile + 2 * (int)sizeof(PrefillItem) + 16 + 256 + 1024 + (c.fp8 ? 2 * pageBytes(c.hd, true) : 0) : tile + 2 * tileKV + 16;
   const int grid = fast ? dev.sms : dev.sms * std::max(1, std::min(4, dev.sharedPerSM / (shared + 1024)));
-  launch(kernel, grid, fast ? 512 : 128, shared, 0, pdl, c.pool.p, b.plan.p + layer * b.stride, c.dTable.p, q, out, b.workspace.p, b.maxItems, c.maxBlocks,
+  launch(kernel, grid, fast ? 512 : 128, shared, 0, pdl, c.pool.p, b.plan.p + layer * b.stride, c.dTable.p, q, out, (int*)b.workspace.p, b.maxItems, c.maxBlocks,
          c.kv * c.group, c.hd, 1 / sqrt((double)c.hd));
 }
 
 struct Chunk { int start, len; };
+enum Cutting { ANY, CUT, WHOLE };  // what is expected of the items
 
-static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vector<Chunk> chunks, int decodes, float scale, int sample, bool fp8 = false) {
+// What a layer's items, whole or cut, must be: the members of all of them see every
+// visible block once, part 0 the diagonal one; parts lie in workspaces of their own.
+static bool itemsAreComplete(const Device& dev, const Cache& c, const PrefillBuffers& b, int layer, int& parts) {
+  std::map<std::pair<int, int>, std::multiset<int>> seen;  // by query tile and head, and by table
+  std::set<int> slots;
+  parts = 0;
+  const auto items = itemsOf(b, layer);
+  bool ok = (int)items.size() <= b.maxItems;
+  for (auto& x : items) {
+    ok = ok && x.part >= 0 && x.part < x.parts;
+    if (x.parts > 1) {
+      ++parts;
+      ok = ok && x.slot >= 0 && x.slot + x.parts <= 2 * (dev.sms - 1) && slots.insert(x.slot + x.part).second;
+    }
+    for (auto& w : x.w) {
+      if ((w.z >> 20 & 127) == 0) continue;
+      ok = ok && w.z >> 28 == (x.part > 0);
+      auto& s = seen[{w.x, x.table}];
+      for (int block = w.z & 0xfffff; block <= w.y; ++block) s.insert(block);
+      if (w.z >> 27 & 1) s.insert(0);
+    }
+  }
+  size_t pairs = 0;
+  const int qh = c.kv * c.group;
+  for (auto& s : c.seqs)
+    for (int q = s.start / BLOCK; s.tile >= 0 && q <= (s.start + s.len - 1) / BLOCK; ++q)
+      for (int h = 0; h < qh; ++h, ++pairs) {
+        const int head = layer * c.kv + h / c.group, start = c.startBlock(s, head, q);
+        std::multiset<int> want;
+        for (int block = start; block <= q; ++block) want.insert(block);
+        want.insert(0);
+        if (start == 0) want.erase(want.begin());
+        ok = ok && seen[{(s.tile + q - s.start / BLOCK) * qh + h, s.slot * c.heads + head}] == want;
+      }
+  return ok && pairs == seen.size();
+}
+
+static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vector<Chunk> chunks, int decodes, float scale, int sample, bool fp8 = false, Cutting cutting = ANY) {
   Cache c;
   c.fp8 = fp8;
   const int layers = 2;
@@ -126,15 +177,23 @@ static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vect
       for (int h = 0; h < qh; ++h)
         for (int d = 0; d < c.stored; ++d)
           *(bf16*)((char*)&hq[((s.tile + p / BLOCK - s.start / BLOCK) * (size_t)qh + h) * tileElements] + tileOffset(p % BLOCK, d)) =
-              toBf16(d < hd ? gauss(((size_t)(s.row + p - s.start) * qh + h) * 256 + d) * scale : 0.f);
+              toBf16(fp8 || d < hd ? gauss(((size_t)(s.row + p - s.start) * qh + h) * 256 + d) * scale : 0.f);
   Buffer<bf16> q(hq), out((size_t)(c.rows + 70) * qh * hd);
   PrefillBuffers b;
-  preparePrefill(c, b);
+  preparePrefill(dev, c, b);
   planPrefill(dev, c, b);
   double total = 0, worst = 0, t, w;
   bool ok = true;
   size_t stray = 0, missing = 0;
-  for (int step = 0; step < 2; ++step)
+  int parts = 0;
+  std::vector<bf16> before[2];
+  for (int l = 0; l < layers; ++l) {
+    int n;
+    ok = itemsAreComplete(dev, c, b, l, n) && ok;
+    parts += n;
+  }
+  ok = ok && (cutting == ANY || (parts > 0) == (cutting == CUT));
+  for (int step = 0; step < 3; ++step)  // each finds what the one before left
     for (int l = 0; l < layers; ++l) {
       out.poison();
       runPrefill(dev, c, b, (char*)q.p, out.p, l, l > 0);
@@ -152,6 +211,9 @@ static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vect
       total = std::max(total, t);
       worst = std::max(worst, w);
       const auto got = out.get();
+      // Bit by bit the same, in whatever order parts end.
+      ok = ok && (cutting != CUT || step == 0 || !memcmp(got.data(), before[l].data(), got.size() * sizeof(bf16)));
+      before[l] = got;
       for (size_t i = 0; i < got.size(); ++i) {
         const int r = (int)(i / ((size_t)qh * hd));
         const bool nan = toFloat(got[i]) != toFloat(got[i]);
@@ -159,8 +221,8 @@ static void checkPrefill(const Device& dev, int hd, int kv, int group, std::vect
       }
     }
   ok = ok && !stray && !missing;
-  report(ok, format("prefill%s hd=%d kv=%d group=%d chunks=%zu first=%d+%d rows=%d scale=%g: rel %.2e worst row %.2e stray %zu missing %zu", fp8 ? " fp8" : "", hd, kv, group, chunks.size(),
-                    chunks[0].start, chunks[0].len, c.rows, scale, total, worst, stray, missing));
+  report(ok, format("prefill%s hd=%d kv=%d group=%d chunks=%zu first=%d+%d rows=%d scale=%g: %d parts, rel %.2e worst row %.2e stray %zu missing %zu", fp8 ? " fp8" : "", hd, kv, group,
+                    chunks.size(), chunks[0].start, chunks[0].len, c.rows, scale, parts, total, worst, stray, missing));
 }
 
 // A whole decode step as a graph with programmatic launches: rope_append writes the
@@ -247,13 +309,28 @@ static void checkEmpty(const Device& dev) {
   Buffer<float> ws(words * 2);
   runDecode(dev, c, q, out, 0, ws.p, ws.p + words, plan.p, false);
   PrefillBuffers b;
-  preparePrefill(c, b);
+  preparePrefill(dev, c, b);
   planPrefill(dev, c, b);
   runPrefill(dev, c, b, (char*)q.p, out.p, 0, true);
   CK(cudaDeviceSynchronize());
   bool ok = true;
   for (float x : widen(out.get())) ok = ok && x != x;
   report(ok, "empty step");
+}
+
+// Chunks that are short beside their depth, whose items are cut.
+static void checkCutPrefill(const Device& dev, bool fp8) {
+  for (int hd : {64, 80, 128, 256}) {
+    checkPrefill(dev, hd, 4, 4, {{8129, 63}}, 3, 1, 0, fp8, CUT);
+    checkPrefill(dev, hd, 4, 1, {{8191, 65}}, 0, 1, 0, fp8, CUT);  // a row of the first block
+    checkPrefill(dev, hd, 5, 3, {{5000, 130}, {3000, 2}, {0, 70}}, 2, 1, 0, fp8, CUT);
+    checkPrefill(dev, hd, 5, 2, {{6001, 100}}, 0, 8, 0, fp8, CUT);
+    checkPrefill(dev, hd, 5, 4, {{4096, 64}}, 1, 60, 0, fp8, CUT);  // scores far above the first tile's
+  }
+  checkPrefill(dev, 128, 8, 4, {{7937, 255}}, 5, 1, 7, fp8, CUT);
+  checkPrefill(dev, 128, 1, 1, {{40000, 33}}, 0, 1, 0, fp8, CUT);  // one item, in many parts
+  checkPrefill(dev, 128, 8, 4, {{6000, 2192}}, 0, 1, 61, fp8, WHOLE);
+  checkPrefill(dev, 64, 2, 4, {{0, 63}, {100, 20}}, 0, 1, 0, fp8, WHOLE);  // too short for parts
 }
 
 static void checkAttention(const Device& dev, bool fp8) {
@@ -277,6 +354,7 @@ static void checkAttention(const Device& dev, bool fp8) {
     checkPrefill(dev, hd, 2, 3, {{640, 129}}, 1, 8, 0, fp8);
     checkPrefill(dev, hd, 1, 8, {{3000, 100}, {10, 20}}, 0, 60, 0, fp8);  // scores far above the diagonal's
   }
+  checkCutPrefill(dev, fp8);
   checkPrefill(dev, 128, 8, 4, {{0, 4096}}, 0, 1, 97, fp8);
   checkPrefill(dev, 128, 8, 1, {{28672, 2000}, {0, 777}}, 5, 1, 61, fp8);
 }
@@ -296,5 +374,6 @@ static void checkSmall(const Device& dev) {
       checkPrefill(dev, hd, 1, 2, {{0, 70}, {130, 40}}, 1, 1, 0, fp8);
     }
     checkPrefill(dev, 128, 1, 4, {{300, 100}}, 0, 60, 0, fp8);
+    for (int hd : {64, 128, 256}) checkPrefill(dev, hd, 4, 4, {{6001, 33}}, 1, 1, 0, fp8, CUT);
   }
 }

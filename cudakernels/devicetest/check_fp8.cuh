@@ -50,6 +50,18 @@ static void checkConversions(const Device& dev) {
   report(ok && !wrong, format("e4m3 conversions: codes %d, %zu floats of %zu wrong", ok, wrong, x.size()));
 }
 
+// The Hadamard matrix of order v.size() over its square root times v, entry by entry.
+static std::vector<double> hadamardProduct(const std::vector<double>& v) {
+  std::vector<double> y(v.size(), 0.0);
+  for (size_t i = 0; i < v.size(); ++i)
+    for (size_t j = 0; j < v.size(); ++j) {
+      bool odd = false;
+      for (size_t common = i & j; common; common >>= 1) odd ^= common & 1;
+      y[i] += (odd ? -v[j] : v[j]) / sqrt((double)v.size());
+    }
+  return y;
+}
+
 // Sequences that enter a block with the launch, that continue one, and that span three.
 static void checkRopeFP8(int hd, int pairs, bool interleaved, bool bias, bool norm) {
   const int layers = 2, layer = 1, kv = 2, group = 3, qh = kv * group, all = qh + 2 * kv;
@@ -88,31 +100,48 @@ static void checkRopeFP8(int hd, int pairs, bool interleaved, bool bias, bool no
          c.dSeqs.p, c.dTable.p, c.pool.p, q.p, (char*)tiles.p, rows, qh, kv, hd, pairs, (int)interleaved, layer, c.heads, c.maxBlocks, 1e-6);
   auto after = c.pool.get();
   auto expected = before;  // every byte of the pool
-  // Biased and normalised, then rotated.
+  // Biased and normalised, then, if it is no value, rotated twice.
   auto head = [&](int r, int h, bool rotated) {
-    const bool isK = h < qh + kv;
+    const bool isQ = h < qh, isK = !isQ && h < qh + kv;
     std::vector<double> v(c.stored, 0.0), o;
     double sum = 0;
     for (int d = 0; d < hd; ++d) {
       v[d] = toFloat(qkv[((size_t)r * all + h) * hd + d]) + (bias ? (double)b[h * hd + d] : 0);
       sum += v[d] * v[d];
     }
-    if (norm && isK)
-      for (int d = 0; d < hd; ++d) v[d] *= kn[d] / sqrt(sum / hd + 1e-6);
+    if (norm && (isQ || isK))
+      for (int d = 0; d < hd; ++d) v[d] *= (isQ ? qn : kn)[d] / sqrt(sum / hd + 1e-6);
+    if (!(isQ || isK) || !rotated) return v;
     o = v;
-    if (isK && rotated)
-      for (int i = 0; i < pairs; ++i) {
-        const int x = interleaved ? 2 * i : i, y = interleaved ? 2 * i + 1 : i + pairs;
-        const double cs = angles[(meta[r].pos * pairs + i) * 2], sn = angles[(meta[r].pos * pairs + i) * 2 + 1];
-        o[x] = v[x] * cs - v[y] * sn;
-        o[y] = v[x] * sn + v[y] * cs;
-      }
-    return o;
+    for (int i = 0; i < pairs; ++i) {
+      const int x = interleaved ? 2 * i : i, y = interleaved ? 2 * i + 1 : i + pairs;
+      const double cs = angles[(meta[r].pos * pairs + i) * 2], sn = angles[(meta[r].pos * pairs + i) * 2 + 1];
+      o[x] = v[x] * cs - v[y] * sn;
+      o[y] = v[x] * sn + v[y] * cs;
+    }
+    return hadamardProduct(o);
   };
-  size_t wrongScales = 0, wrong = 0;
+  // What float32 arithmetic may be off by. A rotated number is a sum of all of the head's:
+  // each went through some 20 roundings of 2^-24 by then, and their magnitudes over
+  // sqrt(n) sum to at most the length of the head.
+  auto slack = [&](const std::vector<double>& v, int d) {
+    double sum = 0;
+    for (double x : v) sum += x * x;
+    return fabs(v[d]) * 1e-5 + 1e-6 + 20 * 0x1p-24 * sqrt(sum);
+  };
+  const auto gq = q.get(), gt = tiles.get();
+  size_t wrongScales = 0, wrong = 0, wrongQueries = 0;
   for (int r = 0; r < c.rows; ++r) {
     const Seq& s = c.seqs[meta[r].seq];
     const int pos = meta[r].pos, token = pos % BLOCK, first = pos - token;
+    for (int h = 0; h < qh; ++h) {
+      const auto want = head(r, h, true);
+      const char* tile = (const char*)&gt[((size_t)(s.tile < 0 ? 0 : s.tile + pos / BLOCK - s.start / BLOCK) * qh + h) * BLOCK * c.stored];
+      for (int d = 0; d < c.stored; ++d) {
+        const double got = toFloat(s.tile < 0 ? gq[((size_t)meta[r].seq * qh + h) * c.stored + d] : *(const bf16*)(tile + tileOffset(token, d)));
+        wrongQueries += !(fabs(got - want[d]) <= fabs(want[d]) / 256 + slack(want, d));  // one rounding to bfloat16
+      }
+    }
     for (int h = qh; h < all; ++h) {
       const int value = h >= qh + kv;
       const size_t page = c.table[((size_t)s.slot * c.heads + layer * kv + (h - qh) % kv) * c.maxBlocks + pos / BLOCK], base = page * pageBytes(hd, true);
@@ -127,8 +156,9 @@ static void checkRopeFP8(int hd, int pairs, bool interleaved, bool bias, bool no
       const auto want = head(r, h, true);
       for (int d = 0; d < c.stored; ++d) {
         const size_t at = base + value * tileBytesE4M3(c.stored) + offsetE4M3(token, d, c.stored);
-        // float32 arithmetic may take a number to the other side of a tie.
-        const uint8_t got = after[at], low = encodeE4M3((want[d] - fabs(want[d]) * 1e-5 - 1e-6) / scale), high = encodeE4M3((want[d] + fabs(want[d]) * 1e-5 + 1e-6) / scale);
+        // It may be on the other side of a tie.
+        const double off = slack(want, d);
+        const uint8_t got = after[at], low = encodeE4M3((want[d] - off) / scale), high = encodeE4M3((want[d] + off) / scale);
         wrong += !(decodeE4M3(got) >= decodeE4M3(low) && decodeE4M3(got) <= decodeE4M3(high));
         expected[at] = after[at];
       }
@@ -137,8 +167,9 @@ static void checkRopeFP8(int hd, int pairs, bool interleaved, bool bias, bool no
     }
   }
   const bool untouched = memcmp(expected.data(), after.data(), after.size()) == 0;
-  report(!wrong && !wrongScales && untouched, format("rope_append_fp8 hd=%d pairs=%d interleaved=%d bias=%d norm=%d: %zu codes and %zu scales wrong, rest of the pool %d", hd, pairs,
-                                                     interleaved, bias, norm, wrong, wrongScales, untouched));
+  report(!wrong && !wrongScales && !wrongQueries && untouched,
+         format("rope_append_fp8 hd=%d pairs=%d interleaved=%d bias=%d norm=%d: %zu codes, %zu scales and %zu elements of queries wrong, rest of the pool %d", hd, pairs, interleaved, bias, norm, wrong,
+                wrongScales, wrongQueries, untouched));
 }
 
 // Attention over e4m3 pages against the reference over the same numbers in bfloat16.

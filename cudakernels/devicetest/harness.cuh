@@ -7,8 +7,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -201,12 +203,12 @@ __host__ __device__ inline double element(const char* page, int kv, int token, i
 }
 
 // Pages of normal data; what lies past a page's tokens is large and finite. The scales
-// of e4m3 pages are 1/16 to 1.
+// of e4m3 pages are 1/16 to 1, and their keys fill the padding of the head dimension.
 __global__ void fillPages(char* pool, const int* tokens, int pages, int stored, int hd, uint64_t seed, bool fp8) {
   const size_t per = (size_t)2 * BLOCK * stored;
   for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < pages * per; i += (size_t)gridDim.x * blockDim.x) {
     const int page = (int)(i / per), kv = (int)(i % per / (BLOCK * stored)), t = (int)(i % (BLOCK * stored) / stored), d = (int)(i % stored);
-    float v = d >= hd ? 0.f : t < tokens[page] ? gauss((seed << 40) + i) : 1e4f;
+    float v = d >= hd && !(fp8 && kv == 0) ? 0.f : t < tokens[page] ? gauss((seed << 40) + i) : 1e4f;
     if (tokens[page] < 0) v = __int_as_float(0x7fc00000);
     if (fp8) {
       char* at = pool + (size_t)page * pageBytesE4M3(stored);
@@ -295,10 +297,10 @@ __global__ void reference(const char* pool, const int* table, const bf16* q, con
   extern __shared__ double sc[];
   const RefRow r = rows[blockIdx.x];
   const int n = r.pos + 1, qb = r.pos / BLOCK, bytes = fp8 ? pageBytesE4M3(stored) : 4 * BLOCK * stored;
-  double* qs = sc;             // [hd]
+  double* qs = sc;             // [stored]
   double* red = sc + 256;      // [blockDim]
   double* p = red + blockDim.x;  // scores of visible tokens, by chunks of one block
-  for (int d = threadIdx.x; d < hd; d += blockDim.x)
+  for (int d = threadIdx.x; d < stored; d += blockDim.x)
     qs[d] = r.tileRow < 0 ? (double)__bfloat162float(q[r.query + d]) : (double)__bfloat162float(*(const bf16*)((const char*)(q + r.query) + tileOffset(r.tileRow, d)));
   __syncthreads();
   double top = -INFINITY;
@@ -306,7 +308,7 @@ __global__ void reference(const char* pool, const int* table, const bf16* q, con
   auto score = [&](int t) {
     const char* k = pool + (size_t)table[(size_t)r.table * maxBlocks + t / BLOCK] * bytes;
     double s = 0;
-    for (int d = 0; d < hd; ++d) s += qs[d] * element(k, 0, t % BLOCK, d, stored, fp8);
+    for (int d = 0; d < stored; ++d) s += qs[d] * element(k, 0, t % BLOCK, d, stored, fp8);
     return s * scale;
   };
   for (int t = threadIdx.x; t < n; t += blockDim.x)

@@ -59,12 +59,12 @@ func (d *Device) makeBuffers() error {
 	// n/64 + 2 tiles.
 	prefills := min(o.MaxSequences, max(o.MaxBatchTokens/2, 1))
 	b.tiles = o.MaxBatchTokens/plan.BlockSize + 2*prefills
-	maxItems := cudakernels.MaxPrefillItems(b.tiles, prefills, c.KVHeads, c.Group())
+	maxItems := cudakernels.MaxPrefillItems(d.shapes, b.tiles, prefills, c.KVHeads, c.Group())
 	b.maxItems = int64(maxItems)
 	b.decodePlanStride = int64(cudakernels.DecodePlanBytes(o.MaxSequences, c.KVHeads))
 	b.prefillStride = int64(cudakernels.PrefillPlanBytes(maxItems))
 	b.decodeWorkspaceSize = int64(cudakernels.DecodeWorkspaceBytes(d.shapes, d.pageType(), c.Group(), c.HeadDim))
-	b.prefillWorkspaceSize = int64(cudakernels.PrefillWorkspaceBytes(maxItems))
+	b.prefillWorkspaceSize = int64(cudakernels.PrefillWorkspaceBytes(d.shapes, maxItems, c.HeadDim))
 	stored, heads := cudakernels.StoredHeadDim(c.HeadDim), c.Layers*c.KVHeads
 
 	for _, a := range []alloc{

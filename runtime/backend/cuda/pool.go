@@ -78,7 +78,11 @@ func (p *pool) close() error {
 // architecture counts: it decides which products and kernels compute the pages.
 func (p *pool) Format() string {
 	d := p.device
-	return fmt.Sprintf("cuda %s, %v pages of %d bytes, compute capability %d.%d", d.precision(), d.opts.KV, d.PageBytes(), d.shapes.Major, d.shapes.Minor)
+	kv := d.opts.KV.String()
+	if d.opts.KV == backend.KVFP8 {
+		kv += " (Hadamard keys)"
+	}
+	return fmt.Sprintf("cuda %s, %s pages of %d bytes, compute capability %d.%d", d.precision(), kv, d.PageBytes(), d.shapes.Major, d.shapes.Minor)
 }
 
 // pageType is the form of the pages.

@@ -377,7 +377,7 @@ static float entry(const Head *h, char *page, int value, int token, int d) {
   return widen(*element(page + value * BLOCK * stored(h->hd) * 2, token, d));
 }
 
-// One query over block 0 and blocks start to its own.
+// One query over block 0 and blocks start to its own; q has all stored dimensions.
 static void attend(const Head *h, const float *q, int pos, bf16 *out) {
   int own = pos / BLOCK, hd = h->hd;
   double most = -INFINITY, sum = 0, acc[256] = {0};
@@ -387,7 +387,7 @@ static void attend(const Head *h, const float *q, int pos, bf16 *out) {
       char *page = h->pool + (int64_t)h->table[block] * pageBytes(hd, h->fp8);
       for (int t = 0; t < BLOCK && block * BLOCK + t <= pos; t++) {
         float s = 0;
-        for (int d = 0; d < hd; d++) s += q[d] * entry(h, page, 0, t, d);
+        for (int d = 0; d < stored(hd); d++) s += q[d] * entry(h, page, 0, t, d);
         s *= h->scale;
         if (pass == 0) {
           if (s > most || s != s) most = s;
@@ -416,7 +416,7 @@ static int decode(const arg *a, int fp8) {
       Head head = {pool, table + (seq.slot * heads + layer * kv + k) * maxBlocks, hd,
                    spanStart(plan->rules[seq.rules + layer * kv + k], seq.start / BLOCK, seq.floor, seq.total), fp8, a[14].f};
       float x[256];
-      for (int d = 0; d < hd; d++) x[d] = widen(q[(s * kv * group + h) * stored(hd) + d]);
+      for (int d = 0; d < stored(hd); d++) x[d] = widen(q[(s * kv * group + h) * stored(hd) + d]);
       attend(&head, x, seq.start, out + (s * kv * group + h) * hd);
     }
   }
@@ -445,7 +445,7 @@ static int prefill(const arg *a, int fp8) {
                      spanStart(plan->rules[seq.rules + layer * kv + k], block, seq.floor, seq.total), fp8, a[10].f};
         char *tile = (char *)a[3].p + ((seq.tile + block - seq.start / BLOCK) * queryHeads + h) * (BLOCK * stored(hd) * 2);
         float x[256];
-        for (int d = 0; d < hd; d++) x[d] = widen(*element(tile, pos % BLOCK, d));
+        for (int d = 0; d < stored(hd); d++) x[d] = widen(*element(tile, pos % BLOCK, d));
         attend(&head, x, pos, (bf16 *)a[4].p + ((seq.row + t) * queryHeads + h) * hd);
       }
     }
@@ -512,6 +512,16 @@ static float scaleFor(const float *v, int hd) {
   return scale;
 }
 
+// Multiplies by the Hadamard matrix of order n over its square root, row by row.
+static void hadamard(float *x, int n) {
+  float y[256];
+  for (int i = 0; i < n; i++) {
+    y[i] = 0;
+    for (int j = 0; j < n; j++) y[i] += __builtin_parity(i & j) ? -x[j] : x[j];
+  }
+  for (int i = 0; i < n; i++) x[i] = y[i] / sqrtf(n);
+}
+
 static int rope(const arg *a, int fp8) {
   float *angles = a[4].p;
   Row *meta = a[5].p;
@@ -536,6 +546,7 @@ static int rope(const arg *a, int fp8) {
         x[lo] = v[lo] * c - v[hi] * sn;
         x[hi] = v[hi] * c + v[lo] * sn;
       }
+      if (fp8 && kind < 2) hadamard(x, stored(hd));
       if (kind == 0) {
         bf16 *q = (bf16 *)a[9].p + (meta[r].seq * qh + h) * stored(hd);
         char *tile = (char *)a[10].p + ((s.tile + block - s.start / BLOCK) * qh + h) * (BLOCK * stored(hd) * 2);
