@@ -21,15 +21,17 @@ decode) # the batches of other programs' rows; an imported plan's answer must st
 	done
 	bench --model synthetic:llama-3-8b --plans dense,mixed:50% --depths 8000 --batches 32 --steps 64
 	;;
-largest) # as many as fit beside 13.5 and 16 GB of weights in 140 GB; KV_MEMORY bounds them elsewhere
+largest) # as many as fit beside 13.5 and 16 GB of weights in 140 GB, and as many as are dense; KV_MEMORY bounds them elsewhere
 	kv=${KV_MEMORY:-118GiB}
 	for row in "3940 110" "8000 56" "16100 28"; do
 		set -- $row
 		bench --model synthetic:vicuna-7b --plans "mixed:50%" --depths "$1" --batches "$2" --steps 48 --context 16384 --kv-memory "$kv"
+		bench --model synthetic:vicuna-7b --plans dense --depths "$1" --batches $(($2 / 2)) --steps 48 --context 16384 --kv-memory "$kv"
 	done
 	for row in "8000 218" "16100 109"; do
 		set -- $row
 		bench --model synthetic:llama-3-8b --plans "mixed:50%" --depths "$1" --batches "$2" --steps 48 --context 16384 --kv-memory "$kv"
+		bench --model synthetic:llama-3-8b --plans dense --depths "$1" --batches $((($2 + 1) / 2)) --steps 48 --context 16384 --kv-memory "$kv"
 	done
 	;;
 one) # one stream

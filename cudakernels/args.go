@@ -262,9 +262,21 @@ func (*RopeAppend) Kernel() string { return "rope_append" }
 
 // Shape implements [Args].
 func (a *RopeAppend) Shape(Device) Shape {
+	return a.shape(a.headsAWarp())
+}
+
+func (a *RopeAppend) shape(headsAWarp int64) Shape {
 	s := grid(int(a.Rows), 32*ropeWarps, 0)
-	s.GridY = uint32((a.QueryHeads + 2*a.KVHeads + ropeWarps - 1) / ropeWarps)
+	s.GridY = uint32((a.QueryHeads + 2*a.KVHeads + ropeWarps*headsAWarp - 1) / (ropeWarps * headsAWarp))
 	return s
+}
+
+// headsAWarp returns how many heads of a row a warp takes: inHalves of rope.cu decides.
+func (a *RopeAppend) headsAWarp() int64 {
+	if a.Interleaved == 0 && 2*a.Pairs == a.HeadDim && int64(StoredHeadDim(int(a.HeadDim))) == a.HeadDim {
+		return 32 / (a.HeadDim / 16)
+	}
+	return 1
 }
 
 // SiluMul computes the gated activation: silu(gate) * up.

@@ -33,3 +33,6 @@ type RopeAppendFP8 struct{ RopeAppend }
 
 // Kernel implements [Args].
 func (*RopeAppendFP8) Kernel() string { return "rope_append_fp8" }
+
+// Shape implements [Args].
+func (a *RopeAppendFP8) Shape(Device) Shape { return a.shape(1) }

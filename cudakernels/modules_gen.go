@@ -33,7 +33,7 @@ var sampleImage string
 
 // modules are the compiled sources.
 var modules = []Module{
-	{Name: "decode", SHA256: "dd762cea9b2d938cfa6fc61161f0e577bd1e4144110db9b4c1136eb237639d5e", Image: decodeImage, Kernels: []Kernel{
+	{Name: "decode", SHA256: "5dc6f3065dc52e6f5242fa9d59de71e5c20994ab21b677ae9947de0297750e3e", Image: decodeImage, Kernels: []Kernel{
 		{Name: "decode_attention_128", Params: 15},
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
@@ -41,21 +41,21 @@ var modules = []Module{
 		{Name: "decode_attention_fp8_256", Params: 15},
 		{Name: "decode_attention_fp8_64", Params: 15},
 	}},
-	{Name: "fill", SHA256: "fe36f853aa81364f1026f1be9cebf54109044483f53156a741f135c15ae152b4", Image: fillImage, Kernels: []Kernel{
+	{Name: "fill", SHA256: "7042ebcf9ed8ac506d76d86621be32a55fe40e27b485a1c71c5ce6f442933a2a", Image: fillImage, Kernels: []Kernel{
 		{Name: "fill_random", Params: 5},
 		{Name: "read_memory", Params: 3},
 	}},
-	{Name: "layer", SHA256: "d9bad6a4edb3c471bd90e7704413c31d379e4426c6a0d3cb63893d9051686394", Image: layerImage, Kernels: []Kernel{
+	{Name: "layer", SHA256: "e5a3f507bc21cd5962b469b72fc1387946453a7d0586f47c5c1b78d3208da14f", Image: layerImage, Kernels: []Kernel{
 		{Name: "embed", Params: 7},
 		{Name: "rmsnorm", Params: 8},
 		{Name: "silu_mul", Params: 4},
 	}},
-	{Name: "plan", SHA256: "f6b842d61b08a3a98a2f8ea3a44df85aee72cfb02b190195208f8466a55f7260", Image: planImage, Kernels: []Kernel{
+	{Name: "plan", SHA256: "2376641636ac6631dbb172627bf9df850c2e9b987ae8b0432bc3c0ddc30b858e", Image: planImage, Kernels: []Kernel{
 		{Name: "decode_plan", Params: 10},
 		{Name: "prefill_plan", Params: 11},
 		{Name: "scatter_pages", Params: 5},
 	}},
-	{Name: "prefill", SHA256: "064979d42c3251a1314f0e93ae9a3a860bcccd0b1cb937eaca0cf74bc9389b0c", Image: prefillImage, Kernels: []Kernel{
+	{Name: "prefill", SHA256: "de5968fba82be42c2d9df1ba481128d0441af43bd4e175e10393f896f7ed48b6", Image: prefillImage, Kernels: []Kernel{
 		{Name: "prefill_attention_128", Params: 11},
 		{Name: "prefill_attention_256", Params: 11},
 		{Name: "prefill_attention_64", Params: 11},
@@ -63,23 +63,23 @@ var modules = []Module{
 		{Name: "prefill_attention_fp8_256", Params: 11},
 		{Name: "prefill_attention_fp8_64", Params: 11},
 	}},
-	{Name: "product", SHA256: "5284b4e0158d59aa23e6bb501a28d9bbf89610c20892396bf36901893a4b9185", Image: productImage, Kernels: []Kernel{
+	{Name: "product", SHA256: "dd19e1fedfb1463ea7a739e87ff63505b2a18d1af58ea815d846ae1df9219b0e", Image: productImage, Kernels: []Kernel{
 		{Name: "product_bf16_16", Params: 20},
 		{Name: "product_bf16_8", Params: 20},
 		{Name: "product_e4m3_16", Params: 20},
 		{Name: "product_e4m3_8", Params: 20},
 	}},
-	{Name: "quantize", SHA256: "7933e5d883da771e0c90dd4c0d04700acf63a58e068245cebe8f53ddb59cbf82", Image: quantizeImage, Kernels: []Kernel{
+	{Name: "quantize", SHA256: "8a99f8bab57471409faf20c6d0665fee24e12fee854c837051a8ee69c71626da", Image: quantizeImage, Kernels: []Kernel{
 		{Name: "dequantize_rows", Params: 5},
 		{Name: "quantize_rows", Params: 5},
 		{Name: "split_rows", Params: 5},
 		{Name: "sum_split", Params: 4},
 	}},
-	{Name: "rope", SHA256: "ef44f6427739d0daaf4409888a2475037981c71a125fbd4980f494e63fde835f", Image: ropeImage, Kernels: []Kernel{
+	{Name: "rope", SHA256: "5eb8bc2aa3b2d762067a109af39a4b27bac53b6604bc6cf5ce25f811d68cadd7", Image: ropeImage, Kernels: []Kernel{
 		{Name: "rope_append", Params: 21},
 		{Name: "rope_append_fp8", Params: 21},
 	}},
-	{Name: "sample", SHA256: "04396790eb41d48cb93f9dbec03b27f8caba4df186c6d657b998b09cd45e905b", Image: sampleImage, Kernels: []Kernel{
+	{Name: "sample", SHA256: "5d7c157e93b7f50436458c360c17b3b55e99a3289c52da11f73565dd07b9b62f", Image: sampleImage, Kernels: []Kernel{
 		{Name: "sample", Params: 6},
 	}},
 }

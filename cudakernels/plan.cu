@@ -91,8 +91,9 @@ extern "C" __global__ void __launch_bounds__(1024) decode_plan(
 //
 // Items that are too few for the multiprocessors are cut: their pages are concatenated,
 // in the order of sequences, KV heads and queries, and cut into equal runs, one a
-// multiprocessor. The parts go longest first like whole items, so that every
-// multiprocessor ends up with about a run of pages.
+// multiprocessor, which takes the parts in it. Where a thread block computes one member
+// of an item and not three, there are no runs to take: parts go longest first like whole
+// items.
 extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
     const Header* header, const Seq* seqs, const Rule* rules, char* plans, int64_t stride, int64_t maxItems,
     int64_t layers, int64_t kvHeads, int64_t group, int64_t headDim, int64_t sms) {
@@ -107,8 +108,8 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
   waitForPrevious();
   const int layer = blockIdx.x, kv = (int)kvHeads, g = (int)group, heads = (int)layers * kv;
   const int first = header->decodes, n = header->seqs;
-  int* count = (int*)(plans + layer * stride);
-  PrefillItem* items = (PrefillItem*)(count + 16);
+  PrefillHead* const plan = (PrefillHead*)(plans + layer * stride);
+  PrefillItem* const items = (PrefillItem*)(plan + 1);
   const float pageBytes = 4.f * BLOCK * storedHeadDim((int)headDim);
   if (threadIdx.x == 0) number = 0, shortest = 1 << 30, longest = 0, work = 0;
 
@@ -129,9 +130,10 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
   }
   __syncthreads();
 
-  // Calls f(pages, section, fill) for every item, or every part once there are runs;
-  // fill() makes it. A pair is shared by as many threads as few pairs leave idle.
-  int width = 1024, run = 0;
+  // Calls f(pages, section, fill) for every item, or every part once they are cut, and
+  // then with its run for a section where thread blocks take runs; fill() makes it. A pair
+  // is shared by as many threads as few pairs leave idle.
+  int width = 1024, run = 0, runs = 0;
   while (width > 32 && 1024 / width < pairs) width >>= 1;
   auto pairAt = [&](int i) {
     const Seq s = seqs[first + i / kv];
@@ -147,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
         const PrefillCuts cuts = run ? PrefillCuts(begins[firsts[i] + k], pages, run) : PrefillCuts();
         for (int part = 0; part <= cuts.count; ++part) {
           const int from = cuts.from(part), to = part == cuts.count ? pages : cuts.from(part + 1);
-          f(to - from, section, [&]() { return pair.item(k, cuts, part, from, to); });
+          f(to - from, runs ? min(cuts.runOf(part), runs - 1) : section, [&]() { return pair.item(k, cuts, part, from, to); });
         }
       }
     }
@@ -166,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
   }
   __syncthreads();
   const int units = HOPPER && headDim <= 128 ? 1 : 3;
-  const int cutRun = prefillRun(number, shortest, longest, (long long)work, (int)sms, units);
+  const int cutRun = prefillRun(number, shortest, longest, (long long)work, min((int)sms, MAX_RUNS), units);
   if (cutRun > 0) {  // no more pairs than items, no more items than threads
     int sum;
     const int before = blockScan((int)threadIdx.x < pairs ? pairAt(threadIdx.x).items() : 0, sum, warps);
@@ -179,6 +181,7 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
     __syncthreads();
     begins[threadIdx.x] = blockScan((int)threadIdx.x < number ? begins[threadIdx.x] : 0, sum, warps);
     run = cutRun;
+    if (units == 1) runs = (int)((work + run - 1) / run);
   }
   for (int i = threadIdx.x; i < BINS; i += 1024) bins[i] = 0;
   __syncthreads();
@@ -200,6 +203,7 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
   const int last = cut;
   const double lead = 0.2 * (double)work / (double)sms;
   auto bin = [&](int pages, int section) {
+    if (runs) return section;
     const int s = pages > lead ? 0 : step(pages) < last ? SECTIONS - 1 : section;
     return s * STEPS + STEPS - 1 - step(pages);
   };
@@ -215,7 +219,8 @@ extern "C" __global__ void __launch_bounds__(1024) prefill_plan(
     bins[base + threadIdx.x] = before;
     total += sum;
   }
-  if (threadIdx.x == 0) count[0] = min(total, (int)maxItems);
+  if (threadIdx.x == 0) plan->items = min(total, (int)maxItems), plan->runs = runs;
+  if ((int)threadIdx.x < runs) plan->ends[threadIdx.x] = min(bins[threadIdx.x + 1], (int)maxItems);
   __syncthreads();
   each([&](int pages, int section, auto fill) {
     const int at = atomicAdd(&bins[bin(pages, section)], 1);

@@ -8,12 +8,12 @@
 
 struct PrefillArgs {
   const char* pool;
-  const int* count;          // items
+  const PrefillHead* head;
   const PrefillItem* items;
   const int* table;
   const char* q;
   bf16* out;
-  int* queue;                // 0: next item, 1: thread blocks done, 2: redone items taken, 3: items to redo
+  int* queue;                // 0: next item or run, 1: thread blocks done, 2: redone items taken, 3: items to redo
   int* flag;                 // an item each: sent to be redone
   int* redo;                 // items to redo, plus 1
   char* parts;               // workspaces of parts
@@ -52,7 +52,7 @@ __device__ __forceinline__ void prefillHopper(const PrefillArgs& a) {
 
 __device__ __forceinline__ PrefillArgs prefillArgs(const char* pool, const char* plan, const int* table, const char* q, bf16* out, int* workspace,
                                                    int64_t maxItems, int64_t maxBlocks, int64_t queryHeads, int64_t headDim, double scale) {
-  return {pool, (const int*)plan, (const PrefillItem*)(plan + 64), table, q, out, workspace, workspace + 16, workspace + 16 + maxItems,
+  return {pool, (const PrefillHead*)plan, (const PrefillItem*)((const PrefillHead*)plan + 1), table, q, out, workspace, workspace + 16, workspace + 16 + maxItems,
           (char*)(workspace + 16 + 2 * maxItems), maxBlocks, (int)queryHeads, (int)headDim, (float)(scale * 1.4426950408889634)};
 }
 

@@ -52,15 +52,23 @@ __device__ __forceinline__ void produce(const PrefillArgs& a, const Shared<HD, F
   constexpr int T = TILE<HD>;
   int slot = 0;
   uint32_t qp = 1, ip = 1;
-  const int n = *a.count;
-  int ticket = 0;
-  if (lane == 0) ticket = atomicAdd(a.queue, 1);
+  const int runs = a.head->runs, tickets = runs ? runs : a.head->items;
+  int ticket = 0, it = 0, end = 0;  // what comes next, and where my run ends
+  auto draw = [&]() { if (lane == 0) ticket = atomicAdd(a.queue, 1); };
+  draw();
   for (;;) {
-    int it = __shfl_sync(~0u, ticket, 0), exact = 0;
+    int exact = 0;
+    while (it == end) {  // a run may be empty
+      const int t = __shfl_sync(~0u, ticket, 0);
+      if (t >= tickets) break;
+      it = !runs ? t : t ? a.head->ends[t - 1] : 0;
+      end = runs ? a.head->ends[t] : t + 1;
+      draw();
+    }
     if (lane == 0) barWait(m.itemEmpty + 8 * slot, ip);
     __syncwarp();
-    if (it >= n) {
-      it = -1;
+    if (it == end) {
+      it = end = -1;
       if (lane == 0) {
         // The queue is empty. Once this thread block's consumers are through, take
         // items that some thread block sent back.
@@ -77,6 +85,7 @@ __device__ __forceinline__ void produce(const PrefillArgs& a, const Shared<HD, F
         }
       }
       it = __shfl_sync(~0u, it, 0);
+      end = it + 1;
       exact = EXACT;
       if (it < 0) {
         if (lane == 0) {
@@ -92,10 +101,7 @@ __device__ __forceinline__ void produce(const PrefillArgs& a, const Shared<HD, F
     if (lane == 0) {
       m.index[slot] = it | (m.item[slot].parts > 1 ? EXACT : exact);
       barArrive(m.itemFull + 8 * slot);
-      if (exact)
-        a.flag[it] = 0;
-      else
-        ticket = atomicAdd(a.queue, 1);
+      if (exact) a.flag[it] = 0;
     }
     __syncwarp();
     const PrefillItem* item = &m.item[slot];
@@ -131,6 +137,7 @@ __device__ __forceinline__ void produce(const PrefillArgs& a, const Shared<HD, F
       pv = pk;
     }
     if ((slot ^= 1) == 0) ip ^= 1;
+    ++it;
   }
   if (lane == 0) {  // the last thread block to finish resets the queue for the next launch
     __threadfence();

@@ -3,6 +3,15 @@
 #pragma once
 #include "plan.cuh"
 
+// The head of a layer's prefill plan; the items follow. Thread blocks take one item
+// after the other, or one run of them, so that each has the same number of pages.
+constexpr int MAX_RUNS = 1008;
+struct alignas(16) PrefillHead {
+  int items, runs;  // no runs: items one by one
+  int reserved[14];
+  int ends[MAX_RUNS];  // of run i: its items are those from ends[i-1] to ends[i]-1
+};
+
 // Three pairs of one KV head that walk one list of pages: blocks last, last-1, ...
 // (`window` of them), then block 0 when it lies apart. Of an item that is cut, one
 // part of that list.
@@ -22,12 +31,11 @@ struct alignas(16) PrefillItem {
   int reserved;
 };
 
-// Pages of a part at least: one that is shorter costs more than it evens out. The first
-// part holds the diagonal blocks and the last one the ends of the windows of all members
-// (they are at most 2 blocks apart) and block 0; between them all see all pages. So 4 is
-// the least that a part may have.
-constexpr int MIN_PART = 8;
-static_assert(MIN_PART >= 4, "members see pages of every part");
+// Pages of a part at least. The fewer, the more even are the runs; but the first part
+// holds the diagonal blocks and the last one the ends of the windows of all members (they
+// are at most 2 blocks apart) and block 0, and between them all see all pages.
+constexpr int MIN_PART = 4;
+constexpr int MIN_RUN = 8;  // pages of a run: fewer are not worth the start
 constexpr int MAX_CUT_ITEMS = 1024;  // items of a layer that are cut at most: a thread each
 
 // Pages of a run when the items of a layer, `work` pages in all, are cut into equal runs,
@@ -35,13 +43,15 @@ constexpr int MAX_CUT_ITEMS = 1024;  // items of a layer that are cut at most: a
 // multiprocessor an item takes: 3 where its members are computed one after the other.
 __host__ __device__ inline int prefillRun(int items, int shortest, int longest, long long work, int sms, int units) {
   if (items == 0 || items * units >= 2 * sms || items > MAX_CUT_ITEMS) return 0;
-  const long long even = (work + sms - 1) / sms, run = even > MIN_PART ? even : MIN_PART;
+  const long long even = (work + sms - 1) / sms, run = even > MIN_RUN ? even : MIN_RUN;
   // Whole items take at least as long as the longest one, and as the shortest ones where
   // a multiprocessor takes several.
   const long long several = (long long)((items * units + sms - 1) / sms) * shortest, whole = several > longest ? several : longest;
   // Parts keep a running maximum, which costs an eighth of the time of a page. To start,
-  // to store and to merge the two parts of a run takes as long as 8 pages.
-  return 8 * whole > units * (9 * run + 64) ? (int)run : 0;
+  // to store and to merge the parts of a run takes as long as 24 pages of three members,
+  // or 8 of one.
+  const int start = units == 1 ? 24 : 8;
+  return 8 * whole > units * (9 * run + 8 * start) ? (int)run : 0;
 }
 
 // The cuts of one item, `pages` pages from `begin` on in the concatenation of all: at
@@ -55,6 +65,8 @@ struct PrefillCuts {
   }
   // Page of the item at which a part begins.
   __host__ __device__ int from(int part) const { return part == 0 ? 0 : (first + part - 1) * run - begin; }
+  // The run that a part lies in, but for less than MIN_PART pages.
+  __host__ __device__ int runOf(int part) const { return first - 1 + part; }
   // Every cut in the concatenation owns two workspaces; an item has one part more than it
   // has cuts.
   __host__ __device__ int slot() const { return count ? 2 * (first - 1) : 0; }

@@ -31,7 +31,7 @@ __device__ __forceinline__ void prefillMMA(const PrefillArgs& a) {
   const int row = 16 * warp + (lane >> 2);  // my rows: row and row+8
   launchDependents();
   waitForPrevious();
-  const int n = 3 * *a.count;
+  const int n = 3 * a.head->items;
   for (;;) {
     if (threadIdx.x == 0) ticket = atomicAdd(a.queue, 1);
     __syncthreads();

@@ -1,6 +1,6 @@
 // rope_append: the fused query, key and value product becomes queries for the attention
 // and entries of KV pages. A warp takes one head of one row: queries, then keys, then
-// values.
+// values; or several heads, in the form that most models have (ropeHalves).
 //
 // For e4m3 pages, queries and keys are multiplied by a Hadamard matrix on top of the
 // rotation by position. It is orthonormal, so scores stay what they are. But rounding to
@@ -25,6 +25,37 @@ struct RopeArgs {
   bool interleaved;
   float eps;
 };
+
+// Where a head of a row goes: to the row `token` of a tile, or to a row of its own.
+struct Destination {
+  char* out;
+  bool tiled;
+};
+__device__ __forceinline__ Destination queryDestination(const RopeArgs& a, const Seq& s, const Row& m, int h, int stored) {
+  if (s.tile < 0) return {(char*)(a.q + ((int64_t)m.seq * a.queryHeads + h) * stored), false};
+  return {a.qTiles + ((int64_t)(s.tile + m.pos / BLOCK - s.start / BLOCK) * a.queryHeads + h) * (BLOCK * stored * 2), true};
+}
+// The page of a key or a value; h counts from the first key.
+__device__ __forceinline__ int64_t pageOf(const RopeArgs& a, const Seq& s, const Row& m, int h) {
+  return a.table[((int64_t)s.slot * a.heads + a.layer * a.kvHeads + h % a.kvHeads) * a.maxBlocks + m.pos / BLOCK];
+}
+// Values follow keys in a page.
+__device__ __forceinline__ Destination pageDestination(const RopeArgs& a, const Seq& s, const Row& m, int h, int stored) {
+  return {a.pool + pageOf(a, s, m, h) * (BLOCK * stored * 4) + (h < a.kvHeads ? 0 : BLOCK * stored * 2), true};
+}
+
+// Whether a row is the last of a page that this step entered and does not fill: what the
+// page's last owner left in the rest of it must become finite.
+__device__ __forceinline__ bool endsPage(const Seq& s, const Row& m) {
+  return m.pos == s.start + s.len - 1 && m.pos / BLOCK * BLOCK >= s.start;
+}
+// Sets the rows behind `token` of half a page to zero, by `lanes` lanes.
+__device__ __forceinline__ void clearRest(char* out, int token, int stored, int lane, int lanes) {
+  for (int i = lane; i < (BLOCK - 1 - token) * (stored / 8); i += lanes) {
+    const int t = token + 1 + i / (stored / 8), c = i % (stored / 8);
+    *(uint4*)(out + tileOffset(t, 8 * c)) = make_uint4(0, 0, 0, 0);
+  }
+}
 
 // Puts into v the product of 32*EACH elements and the Hadamard matrix of that order,
 // orthonormal: its element (i, j) is positive where i and j have an even number of bits in
@@ -118,28 +149,17 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
     __syncwarp();
   };
 
-  // Where the head goes, and the row of it there; values follow keys in a page.
-  char* out;
-  int token = m.pos % BLOCK;
-  bool tiled = true;
+  Destination to;
+  const int token = m.pos % BLOCK;
   float scale = 1;
-  const int block = m.pos / BLOCK;
   if (isQuery) {
-    tiled = s.tile >= 0;
-    if (tiled)
-      out = a.qTiles + ((int64_t)(s.tile + block - s.start / BLOCK) * a.queryHeads + h) * (BLOCK * stored * 2);
-    else
-      out = (char*)(a.q + ((int64_t)m.seq * a.queryHeads + h) * stored);
+    to = queryDestination(a, s, m, h, stored);
+  } else if constexpr (FP8) {
+    char* at = a.pool + pageOf(a, s, m, h - a.queryHeads) * pageBytesE4M3(stored);
+    scale = pageScale(a, s, m.pos, r, (float*)(at + 2 * tileBytesE4M3(stored)) + !isKey, v, lane, load);
+    to = {at + (isKey ? 0 : tileBytesE4M3(stored)), true};
   } else {
-    const int kv = (h - a.queryHeads) % a.kvHeads;
-    const int page = a.table[((int64_t)s.slot * a.heads + a.layer * a.kvHeads + kv) * a.maxBlocks + block];
-    if constexpr (FP8) {
-      char* at = a.pool + (int64_t)page * pageBytesE4M3(stored);
-      scale = pageScale(a, s, m.pos, r, (float*)(at + 2 * tileBytesE4M3(stored)) + !isKey, v, lane, load);
-      out = at + (isKey ? 0 : tileBytesE4M3(stored));
-    } else {
-      out = a.pool + (int64_t)page * (BLOCK * stored * 4) + (isKey ? 0 : BLOCK * stored * 2);
-    }
+    to = pageDestination(a, s, m, h - a.queryHeads, stored);
   }
   load(r);
 
@@ -162,9 +182,8 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
       hadamard<8>(v, lane, rotate);
   }
   auto element = [&](int d) { return FP8 ? v[d] : rotate(d); };
-  // A page that this step entered and does not fill: what its last owner left in the
-  // rest of it must be finite.
-  const bool clear = !isQuery && m.pos == s.start + s.len - 1 && block * BLOCK >= s.start;
+  char* const out = to.out;
+  const bool clear = !isQuery && endsPage(s, m);
   if (FP8 && !isQuery) {
     const float f = inverse(scale);
     for (int w = lane; w < stored / 4; w += 32) {  // a word of four codes at a time
@@ -180,12 +199,92 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
     uint32_t u[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) u[k] = pack(element(8 * c + 2 * k), element(8 * c + 2 * k + 1));
-    *(uint4*)(out + (tiled ? tileOffset(token, 8 * c) : 16 * c)) = make_uint4(u[0], u[1], u[2], u[3]);
+    *(uint4*)(out + (to.tiled ? tileOffset(token, 8 * c) : 16 * c)) = make_uint4(u[0], u[1], u[2], u[3]);
   }
-  if (clear)
-    for (int i = lane; i < (BLOCK - 1 - token) * (stored / 8); i += 32) {
-      const int t = token + 1 + i / (stored / 8), c = i % (stored / 8);
-      *(uint4*)(out + tileOffset(t, 8 * c)) = make_uint4(0, 0, 0, 0);
+  if (clear) clearRest(out, token, stored, lane, 32);
+}
+
+// Whether ropeHalves takes the heads: all dimensions are rotated, those of the first half
+// with those of the second, and a page holds nothing else. args.go knows it, too.
+__device__ __forceinline__ bool inHalves(const RopeArgs& a) {
+  return !a.interleaved && 2 * a.pairs == a.headDim && a.headDim == storedHeadDim(a.headDim);
+}
+
+// bfloat16 pages of heads in halves. headDim/16 lanes take a head: each 8 dimensions of
+// the first half and those of the second that they are rotated with, so that nothing
+// goes through shared memory.
+__device__ __forceinline__ void ropeHalves(const RopeArgs& a) {
+  const int hd = a.headDim, lanes = hd / 16, lane = threadIdx.x & 31, part = lane & (lanes - 1), all = a.queryHeads + 2 * a.kvHeads;
+  const int64_t r = blockIdx.x;
+  const int h = (blockIdx.y * ROPE_WARPS + (threadIdx.x >> 5)) * (32 / lanes) + lane / lanes;
+  launchDependents();
+  waitForPrevious();
+  if (r >= a.rows) return;
+  const Row m = a.meta[r];
+  if (m.seq < 0) return;
+  const Seq s = a.seqs[m.seq];
+  const bool isQuery = h < a.queryHeads, isKey = !isQuery && h < a.queryHeads + a.kvHeads;
+  float x[2][8] = {};  // of both halves
+  if (h < all) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int d = h * hd + half * hd / 2 + 8 * part;
+      const uint4 u = *(const uint4*)(a.qkv + r * all * hd + d);
+      const uint32_t words[4] = {u.x, u.y, u.z, u.w};
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const float2 two = unpack(words[k]);
+        x[half][2 * k] = two.x;
+        x[half][2 * k + 1] = two.y;
+      }
+      if (a.bias)
+#pragma unroll
+        for (int k = 0; k < 8; ++k) x[half][k] += a.bias[d + k];
+    }
+  }
+  const float* norm = isQuery ? a.qNorm : isKey ? a.kNorm : nullptr;
+  if (a.qNorm || a.kNorm) {  // all lanes of a warp, though not all heads
+    float sum = 0;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum += x[0][k] * x[0][k] + x[1][k] * x[1][k];
+    for (int n = 1; n < lanes; n *= 2) sum += __shfl_xor_sync(~0u, sum, n);
+    const float f = rsqrtf(sum / (float)hd + a.eps);
+    if (norm)
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        x[0][k] *= f * norm[8 * part + k];
+        x[1][k] *= f * norm[hd / 2 + 8 * part + k];
+      }
+  }
+  if (h < all && (isQuery || isKey)) {
+    const float4* angle = (const float4*)(a.angles + ((int64_t)m.pos * a.pairs + 8 * part) * 2);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const float4 cs = __ldg(angle + k);  // cosine and sine of two pairs
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float c = i ? cs.z : cs.x, n = i ? cs.w : cs.y, low = x[0][2 * k + i], high = x[1][2 * k + i];
+        x[0][2 * k + i] = low * c - high * n;
+        x[1][2 * k + i] = high * c + low * n;
+      }
+    }
+  }
+  const int token = m.pos % BLOCK;
+  char* page = nullptr;  // half of one, of a key or a value
+  if (h < all) {
+    const Destination to = isQuery ? queryDestination(a, s, m, h, hd) : pageDestination(a, s, m, h - a.queryHeads, hd);
+    if (!isQuery) page = to.out;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int d = half * hd / 2 + 8 * part;
+      *(uint4*)(to.out + (to.tiled ? tileOffset(token, d) : 2 * d)) =
+          make_uint4(pack(x[half][0], x[half][1]), pack(x[half][2], x[half][3]), pack(x[half][4], x[half][5]), pack(x[half][6], x[half][7]));
+    }
+  }
+  if (endsPage(s, m))  // seldom, and many bytes: all lanes, one head after the other
+    for (int i = 0; i < 32; i += lanes) {
+      char* const rest = (char*)__shfl_sync(~0u, (unsigned long long)page, i);
+      if (rest) clearRest(rest, token, hd, lane, 32);
     }
 }
 
@@ -194,8 +293,12 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
       const bf16* qkv, const float* bias, const float* qNorm, const float* kNorm, const float* angles, const Row* meta,          \
       const Seq* seqs, const int* table, char* pool, bf16* q, char* qTiles, int64_t rows, int64_t queryHeads, int64_t kvHeads,   \
       int64_t headDim, int64_t pairs, int64_t interleaved, int64_t layer, int64_t heads, int64_t maxBlocks, double eps) {        \
-    ropeAppend<FP8>({qkv, bias, qNorm, kNorm, angles, meta, seqs, table, pool, q, qTiles, rows, maxBlocks, (int)queryHeads,      \
-                     (int)kvHeads, (int)headDim, (int)pairs, (int)layer, (int)heads, interleaved != 0, (float)eps});             \
+    const RopeArgs a{qkv, bias, qNorm, kNorm, angles, meta, seqs, table, pool, q, qTiles, rows, maxBlocks, (int)queryHeads,      \
+                     (int)kvHeads, (int)headDim, (int)pairs, (int)layer, (int)heads, interleaved != 0, (float)eps};              \
+    if (!FP8 && inHalves(a))                                                                                                     \
+      ropeHalves(a);                                                                                                             \
+    else                                                                                                                         \
+      ropeAppend<FP8>(a);                                                                                                        \
   }
 ROPE_APPEND(rope_append, false)
 ROPE_APPEND(rope_append_fp8, true)

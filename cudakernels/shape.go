@@ -1,7 +1,7 @@
 package cudakernels
 
 const (
-	// ropeWarps is the heads, one a warp, that a thread block of rope_append has.
+	// ropeWarps is the warps of a thread block of rope_append.
 	ropeWarps = 4
 
 	// prefillPlanShared is the histogram of prefill_plan, 64 sections of 256

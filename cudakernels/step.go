@@ -165,9 +165,13 @@ func prefillCuts(d Device) int { return max(d.SMs-1, 0) }
 // three members of 16 bytes, and which part it is.
 const prefillItemBytes = 80
 
+// prefillHeadBytes is the size of PrefillHead of prefill_items.cuh: totals, and where the
+// items of each run end.
+const prefillHeadBytes = 64 + 4*1008
+
 // PrefillPlanBytes returns the size of one layer's prefill plan, the stride of
-// the plans in memory: 64 bytes of totals, then the items.
-func PrefillPlanBytes(maxItems int) int { return 64 + prefillItemBytes*maxItems }
+// the plans in memory: a head, then the items.
+func PrefillPlanBytes(maxItems int) int { return prefillHeadBytes + prefillItemBytes*maxItems }
 
 // PrefillWorkspaceBytes returns the size of the workspace of [PrefillAttention],
 // which must be zeroed once. All launches of a stream share one. maxItems is that of

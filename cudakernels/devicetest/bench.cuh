@@ -114,7 +114,7 @@ static void benchDecode(const Device& dev, double rate, int hd, int kv, int grou
   CK(cudaStreamDestroy(stream));
 }
 
-static void benchPrefill(const Device& dev, int hd, int kv, int group, int start, int len, const std::string& plan, bool fp8) {
+static void benchPrefill(const Device& dev, int hd, int kv, int group, int start, int len, const std::string& plan, bool fp8, double secs = 0.12) {
   static const Rule m50[8] = {{0, 1}, {1024, 0}, {128, 0.75}, {128, 0.25}, {0, 1}, {128, 0.125}, {128, 0.5}, {128, 0.25}};
   static const Rule m25[8] = {{128, 0.5}, {512, 0}, {128, 0.25}, {128, 0.0625}, {128, 0.75}, {128, 0.03125}, {128, 0.125}, {128, 0.125}};
   Cache c;
@@ -137,7 +137,7 @@ static void benchPrefill(const Device& dev, int hd, int kv, int group, int start
   preparePrefill(dev, c, b);
   planPrefill(dev, c, b);
   CK(cudaDeviceSynchronize());
-  auto time = [&] { return median([&] { runPrefill(dev, c, b, (char*)q.p, out.p, 0, false); }, 0.12, 0.12, 500, 0); };
+  auto time = [&] { return median([&] { runPrefill(dev, c, b, (char*)q.p, out.p, 0, false); }, secs, secs, 5000, 0); };
   const double s = time(), planning = median([&] { planPrefill(dev, c, b); }, 0.001, 0.01, 20, 0);
   const auto items = itemsOf(b, 0);
   const bool cut = std::any_of(items.begin(), items.end(), [](const PrefillItem& x) { return x.parts > 1; });
@@ -234,11 +234,19 @@ static void benchLayer(const Device&, double rate) {
       layOut(c, 3);
       Buffer<bf16> tiles((size_t)c.tiles * qh * BLOCK * hd);
       line(fp8 ? "rope_append_fp8" : "rope_append", rows * hd * (qh * 4.0 + 2 * kv * (fp8 ? 3 : 4)), [&](bool pdl) {
-        launch(fp8 ? rope_append_fp8 : rope_append, dim3(rows, (qh + 2 * kv + 3) / 4), 128, 0, 0, pdl, qkv.p, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p, nullptr,
+        launch(fp8 ? rope_append_fp8 : rope_append, ropeGrid(rows, qh + 2 * kv, hd, hd / 2, false, fp8), 128, 0, 0, pdl, qkv.p, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p, nullptr,
                (char*)tiles.p, rows, qh, kv, hd, hd / 2, 0, 0, kv, c.maxBlocks, 1e-6);
       });
     }
   }
+}
+
+// The prefill attention of whole prompts, each long enough for the card's power limit to
+// matter, and each plan twice.
+static void benchPrompts(const Device& dev) {
+  for (int round = 0; round < 2; ++round)
+    for (int len : {8192, 32768, 131072})
+      for (const char* plan : {"dense", "m50", "m25"}) benchPrefill(dev, 128, 8, 4, 0, len, plan, false, 0.4);
 }
 
 static void bench(const Device& dev, bool quick) {

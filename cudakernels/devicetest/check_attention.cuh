@@ -81,20 +81,38 @@ static size_t partBytes(const Cache& c) { return c.stored == 64 ? PART_BYTES<64>
 static void preparePrefill(const Device& dev, Cache& c, PrefillBuffers& b) {
   const int cuts = dev.sms - 1;
   b.maxItems = (int)roundUp(c.kv * ((c.tiles * c.group + 2) / 3 + c.prefills) + cuts, 8);
-  b.stride = 64 + (int64_t)sizeof(PrefillItem) * b.maxItems;
+  b.stride = (int64_t)sizeof(PrefillHead) + (int64_t)sizeof(PrefillItem) * b.maxItems;
   b.plan.alloc(b.stride * c.layers);
   b.workspace.alloc(roundUp(64 + 8 * (size_t)b.maxItems + 2 * cuts * partBytes(c), 256));
   b.workspace.zero();
 }
-// The items of a layer, as the plan left them.
+// The plan of a layer.
+static PrefillHead headOf(const PrefillBuffers& b, int layer) {
+  const auto bytes = b.plan.get();
+  PrefillHead head;
+  memcpy((void*)&head, bytes.data() + layer * b.stride, sizeof head);
+  return head;
+}
 static std::vector<PrefillItem> itemsOf(const PrefillBuffers& b, int layer) {
   const auto bytes = b.plan.get();
-  const char* at = bytes.data() + layer * b.stride;
-  int n;
-  memcpy(&n, at, sizeof n);
-  std::vector<PrefillItem> items(n);
-  memcpy((void*)items.data(), at + 64, n * sizeof(PrefillItem));
+  std::vector<PrefillItem> items(headOf(b, layer).items);
+  memcpy((void*)items.data(), bytes.data() + layer * b.stride + sizeof(PrefillHead), items.size() * sizeof(PrefillItem));
   return items;
+}
+// Whether the runs of a layer hold all items, about equally many pages each.
+static bool runsAreEven(const PrefillBuffers& b, int layer) {
+  const PrefillHead head = headOf(b, layer);
+  const auto items = itemsOf(b, layer);
+  int64_t work = 0;
+  for (auto& x : items) work += x.pages;
+  int from = 0;
+  for (int r = 0; r < head.runs; ++r) {
+    int64_t pages = 0;
+    for (int i = from; i < head.ends[r]; ++i) pages += items[i].pages;
+    if (head.ends[r] < from || pages > (work + head.runs - 1) / head.runs + 2 * MIN_PART) return false;
+    from = head.ends[r];
+  }
+  return head.runs == 0 || from == head.items;
 }
 // For sms multiprocessors; with 1 nothing is cut.
 static void planPrefill(Cache& c, PrefillBuffers& b, int sms) {
@@ -122,7 +140,7 @@ static bool itemsAreComplete(const Device& dev, const Cache& c, const PrefillBuf
   std::set<int> slots;
   parts = 0;
   const auto items = itemsOf(b, layer);
-  bool ok = (int)items.size() <= b.maxItems;
+  bool ok = (int)items.size() <= b.maxItems && runsAreEven(b, layer);
   for (auto& x : items) {
     ok = ok && x.part >= 0 && x.part < x.parts;
     if (x.parts > 1) {
@@ -257,7 +275,7 @@ static void checkGraph(const Device& dev, int batch, int layers, bool fp8 = fals
   CK(cudaStreamBeginCapture(st, cudaStreamCaptureModeThreadLocal));
   launch(decode_plan, layers, 1024, 0, st, false, c.dHeader.p, c.dSeqs.p, c.dRules.p, plan.p, stride, layers, c.kv, c.group, decodeGrid(dev, c.hd, fp8), c.hd);
   for (int l = 0; l < layers; ++l) {
-    launch(fp8 ? rope_append_fp8 : rope_append, dim3(batch, (all + 3) / 4), 128, 0, st, l > 0, qkv.p + l * batch * rowElements, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p,
+    launch(fp8 ? rope_append_fp8 : rope_append, ropeGrid(batch, all, c.hd, pairs, false, fp8), 128, 0, st, l > 0, qkv.p + l * batch * rowElements, nullptr, nullptr, nullptr, angles.p, dm.p, c.dSeqs.p, c.dTable.p, c.pool.p,
            q.p + l * per, nullptr, batch, qh, c.kv, c.hd, pairs, 0, l, c.heads, c.maxBlocks, 1e-6);
     launch(decodeKernel(c), decodeGrid(dev, c.hd, fp8), 160, decodeShared(dev, c.hd, fp8), st, true, c.pool.p, plan.p + l * stride, c.dTable.p, q.p + l * per, out.p + (size_t)l * batch * qh * c.hd,
            workspace(l), workspace((l + layers - 1) % layers), l, c.kv, c.heads, c.maxBlocks, c.group, c.hd, decodeStages(dev, c.hd, fp8), 1 / sqrt((double)c.hd));

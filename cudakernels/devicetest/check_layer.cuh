@@ -96,7 +96,7 @@ static void checkRope(int hd, int pairs, bool interleaved, bool bias, bool norm)
   Buffer<bf16> dqkv(qkv), q((size_t)c.decodes * qh * c.stored), tiles((size_t)c.tiles * qh * BLOCK * c.stored);
   Buffer<float> db(b), dqn(qn), dkn(kn), da(angles);
   Buffer<Row> dm(meta);
-  launch(rope_append, dim3(rows, (all + 3) / 4), 128, 0, 0, false, dqkv.p, bias ? db.p : nullptr, norm ? dqn.p : nullptr, norm ? dkn.p : nullptr, da.p, dm.p, c.dSeqs.p,
+  launch(rope_append, ropeGrid(rows, all, hd, pairs, interleaved, false), 128, 0, 0, false, dqkv.p, bias ? db.p : nullptr, norm ? dqn.p : nullptr, norm ? dkn.p : nullptr, da.p, dm.p, c.dSeqs.p,
          c.dTable.p, c.pool.p, q.p, (char*)tiles.p, rows, qh, kv, hd, pairs, (int)interleaved, layer, c.heads, c.maxBlocks, 1e-6);
   const auto gq = q.get(), gt = tiles.get();
   const auto after = c.pool.get();
@@ -203,5 +203,8 @@ static void checkLayer() {
   checkRope(128, 64, true, true, true);
   checkRope(80, 20, false, false, false);
   checkRope(96, 48, false, false, false);
+  checkRope(64, 32, false, true, true);
+  checkRope(128, 64, false, true, false);
+  checkRope(128, 32, false, false, false);
   checkRope(256, 128, false, true, false);
 }

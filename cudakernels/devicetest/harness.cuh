@@ -359,3 +359,10 @@ static bool compareRows(const Cache& c, const bf16* q, const Buffer<bf16>& out, 
   total = sqrt(num / den);
   return total < 4e-3 && worst < 1.5e-2;
 }
+
+// The grid of rope_append, as args.go has it.
+static dim3 ropeGrid(int rows, int all, int hd, int pairs, bool interleaved, bool fp8) {
+  const bool halves = !fp8 && !interleaved && 2 * pairs == hd && (hd == 64 || hd == 128 || hd == 256);
+  const int heads = 4 * (halves ? 512 / hd : 1);
+  return dim3(rows, (all + heads - 1) / heads);
+}

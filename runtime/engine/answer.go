@@ -35,7 +35,7 @@ func (e *Engine) answer(st *step, r *backend.Result, err error) {
 		e.count.DecodeTokens += uint64(st.report.DecodeTokens)
 		e.count.Busy += r.Busy
 		e.gate.observe(st.report.PrefillTokens, st.report.Duration)
-		e.pace.observe(st.report.DecodeTokens, st.report.PrefillTokens, st.report.Duration)
+		e.pace.observe(st.report.DecodeTokens, st.report.PrefillTokens, st.work, st.report.Duration)
 		e.deliver(st, r)
 		// Those who wait for the tokens go first: where the device is the processor, the
 		// next step would keep them waiting to its end.

@@ -11,13 +11,14 @@ import (
 // decode. A fixed number would be wrong everywhere: 256 prompt tokens are a
 // hiccup of milliseconds on a GPU and half a second of silence on a CPU.
 //
-// It measures instead: how long a step takes that only decodes, and how much longer
-// mixed ones of few and of many prompt tokens are. A mixed step then gets as many
-// tokens as make it stretch times as long.
+// It measures instead: how long a step takes that only decodes, and by how much mixed
+// ones take longer, which depends on their prompt tokens and on what these see. A mixed
+// step then gets as many tokens as make it stretch times as long.
 type pace struct {
 	stretch float64
 	most    int
 	rows    int                     // what the rows of a mixed step are a multiple of
+	costs   []time.Duration         // of rows, 2*rows, ... rows; none when unknown
 	classes [maxPaceClass]paceClass // by the magnitude of the number of decodes
 }
 
@@ -25,17 +26,8 @@ type pace struct {
 // decoding sequences.
 type paceClass struct {
 	alone float64 // seconds of the slower steps that only decode; 0 when unknown
-	// The mixed steps of the fewest tokens so far, and the latest ones.
-	fewest, latest mixedSteps
-	tooMany        int // tokens that were found to be too many lately; 0 for none
-	asked          int // budget of the mixed step under way
-	mixed          int // mixed steps since the latest that only decoded
-}
-
-// mixedSteps are steps with about the same number of prompt tokens.
-type mixedSteps struct {
-	tokens int     // 0 when there were none
-	extra  float64 // seconds beyond those of a step that only decodes
+	extra costFit // seconds of mixed steps beyond that, and beyond what costs tell
+	mixed int     // mixed steps since the latest that only decoded
 }
 
 const (
@@ -43,34 +35,36 @@ const (
 	maxPaceClass = 16
 	// firstChunk is tried when nothing is known: little enough for any device.
 	firstChunk = 7
+	// firstShare of the room is what the first step gets where the costs of rows are
+	// known, but not those of what is apart from them.
+	firstShare = 0.5
+	// paceReserve is the share of the room that stays free: what a step costs is told from
+	// steps before it.
+	paceReserve = 0.04
 	// paceRefresh is how many mixed steps may follow one another. Then one step
 	// only decodes, because the sequences have grown and the machine may be busier:
 	// it costs a prefill less than a hundredth of its time.
 	paceRefresh = 64
-	// paceWeight is the weight of a new measurement. What mixed steps take rises
-	// faster than it falls: too long a step is worse than too short a one.
-	paceWeight, paceWeightUp = 1. / 16, 1. / 2
 	// What a reader is used to are the slower steps, not the mean: with these
 	// weights about four in five are faster.
 	aloneWeight, aloneWeightUp = 1. / 16, 1. / 4
-	// paceSpread is by how many tokens two sizes of mixed steps must differ to be held
-	// against each other.
-	paceSpread = 32
-	// paceSpare is the share of the room that is worth trying one multiple of rows more
-	// for, and paceTrust how far above the room its cost may be when a token is taken to
-	// cost what it did on the average: where mixed steps have costs of their own, it will
-	// be less.
-	paceSpare, paceTrust = 0.1, 1.15
 )
 
 // rowMultiple is what a device may implement whose steps cost the same for some numbers
 // of rows: what they are best a multiple of.
 type rowMultiple interface{ RowMultiple() int }
 
+// rowCosts is what a device may implement that has measured steps of RowMultiple() rows,
+// twice as many, and so on, without anything that their tokens see.
+type rowCosts interface{ RowCosts() []time.Duration }
+
 func newPace(o Options, dev backend.Device) *pace {
 	p := &pace{stretch: o.DecodeStretch, most: o.PrefillChunkWithDecode, rows: 1}
 	if d, ok := dev.(rowMultiple); ok {
 		p.rows = d.RowMultiple()
+	}
+	if d, ok := dev.(rowCosts); ok {
+		p.costs = d.RowCosts()
 	}
 	return p
 }
@@ -79,66 +73,78 @@ func (p *pace) class(decodes int) *paceClass {
 	return &p.classes[min(bits.Len(uint(decodes)), maxPaceClass-1)]
 }
 
-// budget returns the prompt tokens for a step in which that many sequences, at
-// least one, decode. It returns 0 when a step without is to be measured.
-func (p *pace) budget(decodes int) int {
+// budget returns the prompt tokens for a step in which that many sequences, at least
+// one, decode; depth tokens come before them in their prompt. It returns 0 when a step
+// without is to be measured.
+func (p *pace) budget(decodes, depth int) int {
 	c := p.class(decodes)
 	if c.alone == 0 || c.mixed >= paceRefresh {
 		return 0
 	}
-	c.asked = p.most
-	if tokens := c.fitting(p.room(c), p.most); tokens < p.most {
-		c.asked = min(p.wholeRows(c, decodes, tokens), p.most)
+	room := (1 - paceReserve) * (p.stretch - 1) * c.alone
+	most := p.most
+	switch {
+	case c.extra.known():
+		// Twice as many tokens as were tried are not too far from what is known, nor is a
+		// multiple of rows more.
+		most = min(most, max(2*c.extra.largest()+p.rows-1, firstChunk))
+	case p.costs != nil:
+		room *= firstShare
+	default:
+		most = min(most, firstChunk)
 	}
-	return c.asked
+	// Rows that are a multiple, down to the smallest; if all of them are too long, that.
+	fewest := p.rows - decodes%p.rows
+	for n := p.filled(decodes, most); n > fewest; n -= p.rows {
+		if p.expect(c, decodes, n, depth) <= room {
+			return n
+		}
+	}
+	return min(fewest, p.most)
 }
 
-// room returns the seconds by which a mixed step is to be longer than one that only
-// decodes.
-func (p *pace) room(c *paceClass) float64 { return (p.stretch - 1) * c.alone }
-
-// fitting returns how many tokens prolong a step by that much, as far as is known: at
-// most twice as many as were tried.
-func (c *paceClass) fitting(room float64, most int) int {
-	if c.latest.tokens == 0 {
-		return firstChunk
-	}
-	tokens := float64(c.latest.tokens) + (room-c.latest.extra)/c.slope()
-	return int(max(1, min(tokens, float64(max(2*c.latest.tokens, firstChunk)), float64(most))))
+// filled returns the largest number of prompt tokens up to most that fill rows.
+func (p *pace) filled(decodes, most int) int {
+	return (decodes+most)/p.rows*p.rows - decodes
 }
 
-// slope returns the seconds by which one token more prolongs a mixed step. Where a
-// mixed step has costs of its own, whatever it carries, two sizes tell them from those
-// of a token; sizes close to each other would tell noise, and the steps in which few
-// rows cost more rows.
-func (c *paceClass) slope() float64 {
-	if c.latest.tokens >= c.fewest.tokens+paceSpread && c.latest.extra > c.fewest.extra {
-		return (c.latest.extra - c.fewest.extra) / float64(c.latest.tokens-c.fewest.tokens)
-	}
-	return c.latest.extra / float64(c.latest.tokens)
+// expect returns by how many seconds that many prompt tokens prolong a step, though one
+// in a few may be slower still.
+func (p *pace) expect(c *paceClass, decodes, tokens, depth int) float64 {
+	return p.rowCost(decodes, tokens) + c.extra.expect(float64(tokens), prefillWork(depth, tokens))
 }
 
-// wholeRows rounds tokens so that the rows of the step are a multiple: down, or up when
-// much of the room would stay unused.
-func (p *pace) wholeRows(c *paceClass, decodes, tokens int) int {
-	rows := max((decodes+tokens)/p.rows, decodes/p.rows+1) * p.rows
-	fewer, more := rows-decodes, rows+p.rows-decodes
-	room, l := p.room(c), c.latest
-	worthIt := fewer <= l.tokens && l.extra < (1-paceSpare)*room && l.extra*float64(more) < paceTrust*room*float64(l.tokens)
-	if worthIt && (c.tooMany == 0 || more < c.tooMany) {
-		return more
+// rowCost returns the seconds that the device says that tokens add to the rows of that
+// many decodes.
+func (p *pace) rowCost(decodes, tokens int) float64 {
+	if p.costs == nil {
+		return 0
 	}
-	return fewer
+	of := func(rows int) float64 {
+		i := (rows+p.rows-1)/p.rows - 1
+		if last := len(p.costs) - 1; i > last { // in proportion
+			return p.costs[last].Seconds() * float64(i+1) / float64(last+1)
+		}
+		return p.costs[i].Seconds()
+	}
+	return of(decodes+tokens) - of(decodes)
 }
 
-// observe learns from a step that took a while.
-func (p *pace) observe(decodes, prefill int, took time.Duration) {
+// prefillWork is what tokens that follow depth others see, in pairs of tokens, but for
+// what a plan hides: that is about the same share for all of them.
+func prefillWork(depth, tokens int) float64 {
+	return float64(tokens) * (float64(depth) + float64(tokens)/2)
+}
+
+// observe learns from a step that took a while, whose prefill tokens did that work in
+// all.
+func (p *pace) observe(decodes, prefill int, work float64, took time.Duration) {
 	if decodes == 0 {
 		return
 	}
 	c, t := p.class(decodes), max(took.Seconds(), 1e-9) // 0 means unknown
 	if prefill == 0 {
-		c.mixed, c.tooMany = 0, 0
+		c.mixed = 0
 		switch {
 		case c.alone == 0:
 			c.alone = t
@@ -150,31 +156,7 @@ func (p *pace) observe(decodes, prefill int, took time.Duration) {
 		return
 	}
 	c.mixed++
-	if c.alone == 0 || 2*prefill < c.asked {
-		return // the end of a prompt is little but noise
-	}
-	// Tokens cost something, even where it does not show beside the weights.
-	extra := max(t-c.alone, c.alone*float64(prefill)/float64(100*p.most))
-	if c.fewest.tokens == 0 || prefill <= c.fewest.tokens {
-		c.fewest.learn(prefill, extra)
-	}
-	c.latest.learn(prefill, extra)
-	if c.latest.extra > p.room(c) && prefill > p.rows {
-		c.tooMany = prefill
-	}
-}
-
-// learn takes a measurement in.
-func (m *mixedSteps) learn(tokens int, extra float64) {
-	if m.tokens == 0 || tokens > m.tokens+m.tokens/4 || tokens < m.tokens-m.tokens/4 {
-		m.tokens, m.extra = tokens, extra // another size
-		return
-	}
-	m.extra *= float64(tokens) / float64(m.tokens)
-	m.tokens = tokens
-	if extra > m.extra {
-		m.extra += paceWeightUp * (min(extra, 2*m.extra) - m.extra)
-	} else {
-		m.extra += paceWeight * (extra - m.extra)
+	if c.alone > 0 {
+		c.extra.learn(float64(prefill), work, t-c.alone-p.rowCost(decodes, prefill), c.alone)
 	}
 }

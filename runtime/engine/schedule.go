@@ -120,9 +120,9 @@ func (e *Engine) schedule() []*sequence {
 	}
 	budget := e.o.StepTokens - decodes
 	if decodes > 0 {
-		budget = min(budget, e.pace.budget(decodes))
+		budget = min(budget, e.pace.budget(decodes, e.prefillDepth()))
 	}
-	e.schedulePrefills(budget)
+	e.schedulePrefills(budget, decodes == 0)
 
 	var chosen []*sequence
 	for _, s := range e.running {
@@ -133,12 +133,25 @@ func (e *Engine) schedule() []*sequence {
 	return chosen
 }
 
+// prefillDepth returns how far the oldest sequence that prefills has got.
+func (e *Engine) prefillDepth() int {
+	for _, s := range e.running {
+		if !s.decoding() {
+			return s.kv.Len()
+		}
+	}
+	return 0
+}
+
 // schedulePrefills shares the budget among the sequences that prefill. Half goes
 // to the oldest, so that it is never starved; the rest to those that have the
 // least left, so that a short prompt need not wait for a long one; what they leave
 // goes to the oldest again. A budget of less than two blocks is not shared: the
 // oldest and the one with the least left take turns.
-func (e *Engine) schedulePrefills(budget int) {
+//
+// With whole, chunks end with a block, as far as they can. Beside decodes they had
+// better fill what the step may take, to the last of its rows.
+func (e *Engine) schedulePrefills(budget int, whole bool) {
 	var prefills []*sequence
 	for _, s := range e.running {
 		// Logits that nobody took yet are memory that nobody bounds.
@@ -153,9 +166,8 @@ func (e *Engine) schedulePrefills(budget int) {
 	slices.SortStableFunc(prefills, func(a, b *sequence) int { return cmp.Compare(a.remaining(), b.remaining()) })
 
 	first, share := oldest, max(budget/2, plan.BlockSize)
-	whole := budget >= 2*plan.BlockSize
-	if !whole {
-		share = budget
+	if budget < 2*plan.BlockSize {
+		whole, share = false, budget
 		if e.turn = !e.turn; e.turn {
 			first = prefills[0]
 		}

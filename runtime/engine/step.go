@@ -14,6 +14,7 @@ type step struct {
 	seqs   []*sequence // parallel to batch.Seqs
 	owners []*sequence // parallel to batch.Rows
 	deltas []kv.Delta
+	work   float64 // of its prompts: prefillWork
 	began  time.Time
 	report StepReport
 	// awaited: what the step computes of a prompt is kept or reported when it is done, or
@@ -59,7 +60,7 @@ func (e *Engine) build(st *step, chosen []*sequence) {
 	b := &st.batch
 	b.Tokens, b.Seqs, b.Deltas, b.Rows = b.Tokens[:0], b.Seqs[:0], b.Deltas[:0], b.Rows[:0]
 	st.seqs, st.owners, st.report = st.seqs[:0], st.owners[:0], StepReport{}
-	st.awaited, st.ahead = false, false
+	st.awaited, st.ahead, st.work = false, false, 0
 	for _, s := range chosen {
 		from, to := s.kv.Len(), s.planned
 		st.deltas = st.deltas[:0]
@@ -86,6 +87,7 @@ func (e *Engine) build(st *step, chosen []*sequence) {
 		} else {
 			st.report.Prefills++
 			st.report.PrefillTokens += to - from
+			st.work += prefillWork(from, to-from)
 			st.awaited = st.awaited || s.req.Logits || e.isStop(s, to)
 		}
 		if s.req.Logits {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"github.com/moaserve/moaserve/cudakernels"
@@ -37,6 +38,7 @@ type Device struct {
 	rules      ruleStore
 	products   products
 	graphs     map[shape]*graph
+	rowCosts   []time.Duration // see RowCosts
 
 	pool  *pool
 	order order // of the step begun latest

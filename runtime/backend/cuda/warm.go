@@ -4,6 +4,8 @@ package cuda
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/moaserve/moaserve/cudakernels"
 )
@@ -12,14 +14,18 @@ import (
 // their algorithms, then its graph is recorded.
 const warmPasses = 2
 
-// warmMixed bounds the steps, in rows, whose products choose their algorithms ahead of
-// need because prompts are read beside decodes in pieces of any such size. Longer ones
-// would take many times as long to prepare, and what they lose once is less of them.
+// warmMixed bounds the steps, in rows, that are prepared because prompts are read beside
+// decodes in pieces of any such size. Longer ones would take many times as long to
+// prepare, and what they lose once is less of them.
 const warmMixed = 1024
+
+// costRuns of a step are timed; the shortest counts.
+const costRuns = 2
 
 // Warm prepares the steps that a server runs in most: decodes of every number of
 // sequences, whole chunks of prompts, and pieces of prompts beside decodes. Each would
-// otherwise cost the first requests tens of milliseconds. It computes rows of padding;
+// otherwise cost the first requests tens of milliseconds. The last it measures, too, for
+// RowCosts. It computes rows of padding;
 // no page is written. The pool must be there, for graphs know its address, and no step
 // may be under way.
 func (d *Device) Warm() error {
@@ -38,12 +44,41 @@ func (d *Device) Warm() error {
 			}
 		}
 	}
+	d.rowCosts = nil
 	for n := rowBucket; n <= min(warmMixed, d.opts.MaxBatchTokens); n += rowBucket {
-		if err := d.runPadding(shape{rows: n, prefills: true}); err != nil {
-			return d.failed(fmt.Errorf("warming up products of %d rows: %w", n, err))
+		s := shape{rows: n, logits: 1, decodes: true, prefills: true}
+		took, err := d.measure(s)
+		if err != nil {
+			return d.failed(fmt.Errorf("warming up a %v: %w", s, err))
 		}
+		d.rowCosts = append(d.rowCosts, took)
 	}
 	return nil
+}
+
+// RowCosts returns what Warm measured: the time of steps of RowMultiple() rows, of twice
+// as many, and so on, which read part of a prompt beside a decode; without what their
+// tokens see, for they are padding. It is empty before.
+func (d *Device) RowCosts() []time.Duration { return slices.Clone(d.rowCosts) }
+
+// measure prepares a step and returns how long it takes.
+func (d *Device) measure(s shape) (time.Duration, error) {
+	for range warmPasses {
+		if err := d.runPadding(s); err != nil {
+			return 0, err
+		}
+	}
+	var shortest time.Duration
+	for range costRuns {
+		took, err := d.stream.Time(func() error { return d.run(s) })
+		if err != nil {
+			return 0, err
+		}
+		if shortest == 0 || took < shortest {
+			shortest = took
+		}
+	}
+	return shortest, nil
 }
 
 // commonShapes lists what Warm prepares.
