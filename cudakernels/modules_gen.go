@@ -75,7 +75,7 @@ var modules = []Module{
 		{Name: "split_rows", Params: 5},
 		{Name: "sum_split", Params: 4},
 	}},
-	{Name: "rope", SHA256: "5eb8bc2aa3b2d762067a109af39a4b27bac53b6604bc6cf5ce25f811d68cadd7", Image: ropeImage, Kernels: []Kernel{
+	{Name: "rope", SHA256: "17ad68fa0c6e71c6ab67f94a47167b795174e366161d40ee9a81dbb751a06fe4", Image: ropeImage, Kernels: []Kernel{
 		{Name: "rope_append", Params: 21},
 		{Name: "rope_append_fp8", Params: 21},
 	}},

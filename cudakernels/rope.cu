@@ -49,12 +49,12 @@ __device__ __forceinline__ Destination pageDestination(const RopeArgs& a, const 
 __device__ __forceinline__ bool endsPage(const Seq& s, const Row& m) {
   return m.pos == s.start + s.len - 1 && m.pos / BLOCK * BLOCK >= s.start;
 }
-// Sets the rows behind `token` of half a page to zero, by `lanes` lanes.
-__device__ __forceinline__ void clearRest(char* out, int token, int stored, int lane, int lanes) {
-  for (int i = lane; i < (BLOCK - 1 - token) * (stored / 8); i += lanes) {
-    const int t = token + 1 + i / (stored / 8), c = i % (stored / 8);
-    *(uint4*)(out + tileOffset(t, 8 * c)) = make_uint4(0, 0, 0, 0);
-  }
+// Sets the rows behind `token` of half a page to zero.
+__device__ __forceinline__ void clearRest(char* out, int token, int stored, int lane) {
+  const int shift = 31 - __clz(stored / 8);  // a power of two
+#pragma unroll 4
+  for (int i = lane; i < (BLOCK - 1 - token) << shift; i += 32)
+    *(uint4*)(out + tileOffset(token + 1 + (i >> shift), 8 * (i & ((1 << shift) - 1)))) = make_uint4(0, 0, 0, 0);
 }
 
 // Puts into v the product of 32*EACH elements and the Hadamard matrix of that order,
@@ -201,7 +201,7 @@ __device__ __forceinline__ void ropeAppend(const RopeArgs& a) {
     for (int k = 0; k < 4; ++k) u[k] = pack(element(8 * c + 2 * k), element(8 * c + 2 * k + 1));
     *(uint4*)(out + (to.tiled ? tileOffset(token, 8 * c) : 16 * c)) = make_uint4(u[0], u[1], u[2], u[3]);
   }
-  if (clear) clearRest(out, token, stored, lane, 32);
+  if (clear) clearRest(out, token, stored, lane);
 }
 
 // Whether ropeHalves takes the heads: all dimensions are rotated, those of the first half
@@ -284,7 +284,7 @@ __device__ __forceinline__ void ropeHalves(const RopeArgs& a) {
   if (endsPage(s, m))  // seldom, and many bytes: all lanes, one head after the other
     for (int i = 0; i < 32; i += lanes) {
       char* const rest = (char*)__shfl_sync(~0u, (unsigned long long)page, i);
-      if (rest) clearRest(rest, token, hd, lane, 32);
+      if (rest) clearRest(rest, token, hd, lane);
     }
 }
 

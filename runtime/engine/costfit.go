@@ -25,9 +25,12 @@ const (
 	// fitRidge, as a share of the squares in the window, keeps a figure near zero that
 	// nothing tells from the others yet.
 	fitRidge = 1e-4
-	// fitMargin times the spread is added to what is expected: then one step in twenty
-	// is longer, if they scatter as most things do.
-	fitMargin = 1.7
+	// fitForget is the weight of a step against that of the next one. A GPU becomes hot
+	// and slower within a prompt, and then cools.
+	fitForget = 0.9
+	// fitMargin times the spread is added to what is expected: then one step in ten is
+	// longer, if they scatter as most things do, and not by much.
+	fitMargin = 1.3
 )
 
 func (f *costFit) known() bool { return f.n > 0 }
@@ -72,16 +75,20 @@ func (f *costFit) fit() {
 	}
 	var a [3][3]float64
 	var b [3]float64
-	for _, s := range window {
+	weight, weights := 1., 0.
+	for age := range window {
+		s := f.seen[(f.n-1-age)%fitWindow]
 		for i := range b {
 			for j := range b {
-				a[i][j] += s.terms[i] * s.terms[j] / (scale[i] * scale[j])
+				a[i][j] += weight * s.terms[i] * s.terms[j] / (scale[i] * scale[j])
 			}
-			b[i] += s.terms[i] / scale[i] * s.cost
+			b[i] += weight * s.terms[i] / scale[i] * s.cost
 		}
+		weights += weight
+		weight *= fitForget
 	}
 	for i := range a {
-		a[i][i] += fitRidge * float64(len(window))
+		a[i][i] += fitRidge * weights
 	}
 	out := [3]bool{}
 	for {
@@ -99,14 +106,17 @@ func (f *costFit) fit() {
 		out[worst] = true
 	}
 	squares := 0.
-	for _, s := range window {
+	weight = 1
+	for age := range window {
+		s := f.seen[(f.n-1-age)%fitWindow]
 		d := s.cost
 		for i, x := range s.terms {
 			d -= f.cost[i] * x
 		}
-		squares += d * d
+		squares += weight * d * d
+		weight *= fitForget
 	}
-	f.spread = math.Sqrt(squares / float64(len(window)))
+	f.spread = math.Sqrt(squares / weights)
 }
 
 // solveSymmetric solves a x = b, a positive definite, with x[i] = 0 where out[i].

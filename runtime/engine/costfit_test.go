@@ -57,9 +57,9 @@ func TestAHiccupIsNotBelieved(t *testing.T) {
 	}
 	before := f.expect(100, 1e5)
 	f.learn(100, 1e5, 3, 0.005)
-	// One of 24 is at most 0.005 off, which moves the mean by a 24th of that and the
-	// spread by less than a quarter of it.
-	if after := f.expect(100, 1e5); after > before+0.005/fitWindow+fitMargin*0.005/4 {
+	// It counts as 0.005 too long. Its weight is (1-0.9)/(1-0.9^24) = 0.11 of all: so much
+	// of that is added to the mean, and its root, 0.33, to the spread.
+	if after := f.expect(100, 1e5); after > before+0.12*0.005+fitMargin*0.34*0.005 {
 		t.Errorf("after one step of 3 s, %.4f s are expected instead of %.4f", after, before)
 	}
 }

@@ -40,7 +40,7 @@ const (
 	firstShare = 0.5
 	// paceReserve is the share of the room that stays free: what a step costs is told from
 	// steps before it.
-	paceReserve = 0.04
+	paceReserve = 0.03
 	// paceRefresh is how many mixed steps may follow one another. Then one step
 	// only decodes, because the sequences have grown and the machine may be busier:
 	// it costs a prefill less than a hundredth of its time.

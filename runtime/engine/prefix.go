@@ -120,8 +120,12 @@ func (s *sequence) findStops(grid int) {
 }
 
 // nextStop returns the end of the longest chunk that s may compute next: a multiple
-// of the longest chunk, or the place behind a message.
+// of the longest chunk, or the place behind a message. Where no prefixes are kept, that
+// is nowhere.
 func (e *Engine) nextStop(s *sequence) int {
+	if e.o.NoPrefixCache {
+		return s.limit
+	}
 	grid := e.o.chunkTokens()
 	next := (s.kv.Len()/grid + 1) * grid
 	i, _ := slices.BinarySearch(s.stops, s.kv.Len()+1)

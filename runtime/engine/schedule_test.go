@@ -21,13 +21,13 @@ func TestDecodeGoesFirstAndPrefillTakesTheRest(t *testing.T) {
 		r.step(1)
 		r.wantPending(part{11, 1}, part{0, 7})
 		r.step(1)
-		r.wantPending(part{12, 1}, part{7, 13}) // it costs nothing: twice as much
+		r.wantPending(part{12, 1}, part{7, 15}) // it costs nothing: twice as much, in pairs of rows
 		r.step(4)
-		r.wantPending(part{16, 1}, part{191, 65}) // to where a prefix is kept
+		r.wantPending(part{16, 1}, part{243, 13}) // to where a prefix is kept
 		r.step(1)
-		r.wantPending(part{17, 1}, part{256, 128}) // never more
+		r.wantPending(part{17, 1}, part{256, 127}) // never more
 		r.step(3)
-		r.wantPending(part{640, 128}) // alone again
+		r.wantPending(part{512, 256}) // alone again
 		r.step(1)
 		r.wantPending(part{768, 132})
 		if got := drain(short); got.last.Reason != engine.ReasonLength || len(got.tokens) != 11 {
