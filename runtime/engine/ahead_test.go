@@ -27,6 +27,7 @@ type pipelined struct {
 	// chunkUnderWay counts the steps that began while a chunk of a prompt was under way.
 	latest        *backend.Batch
 	chunkUnderWay int
+	began         func(b *backend.Batch) // called at each Begin; may be nil
 }
 
 var _ backend.Ahead = (*pipelined)(nil)
@@ -39,6 +40,9 @@ func (w *pipelined) Begin(b *backend.Batch) (bool, error) {
 	}
 	w.latest = b
 	w.mu.Unlock()
+	if w.began != nil {
+		w.began(b)
+	}
 	return w.FakeAhead.Begin(b)
 }
 
@@ -199,6 +203,63 @@ func TestPiecesOfAPromptGoAheadBesideDecodes(t *testing.T) {
 		}
 		if w.chunkUnderWay < 40 {
 			t.Errorf("%d steps began while a piece of the prompt was under way, want most of some sixty", w.chunkUnderWay)
+		}
+	})
+}
+
+// A request that comes when a token is delivered, as a reader's next question does, is
+// part of the step that begins next, which has not begun by then. Yet the device always
+// has a step to compute.
+func TestNewPromptIsPartOfTheNextStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const step = 10 * time.Millisecond
+		e, w := newAhead(t, engine.Options{Pages: 1000})
+		var free time.Time  // when the device has computed what it was given
+		var due []time.Time // the ends of the steps under way
+		idle, begun, chunk := time.Duration(0), 0, 0
+		w.began = func(b *backend.Batch) {
+			begun++
+			if chunk == 0 && slices.ContainsFunc(b.Seqs, func(s backend.Seq) bool { return s.Len > 1 }) {
+				chunk = begun
+			}
+			now := time.Now()
+			if now.After(free) {
+				idle += now.Sub(free)
+				free = now
+			}
+			free = free.Add(step)
+			due = append(due, free)
+		}
+		w.before = func(int) {
+			time.Sleep(time.Until(due[0]))
+			due = due[1:]
+		}
+		a, err := e.Submit(t.Context(), engine.Request{Prompt: prompt(60, 1), Plan: mixed(plan.SpanPosition), MaxTokens: 60})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if _, ok := a.Next(); !ok {
+				t.Fatal("the stream ended")
+			}
+		}
+		synctest.Wait() // the token was delivered, and the engine did what it does then
+		before := begun
+		idle, chunk = 0, 0
+		if len(due) != 1 {
+			t.Errorf("%d steps are under way, want 1", len(due))
+		}
+		b, err := e.Submit(t.Context(), engine.Request{Prompt: prompt(60, 2), Plan: mixed(plan.SpanPosition), MaxTokens: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		drain(b)
+		drain(a)
+		if chunk != before+1 {
+			t.Errorf("the prompt was part of step %d, want %d", chunk, before+1)
+		}
+		if idle > 0 {
+			t.Errorf("the device had nothing to do for %v", idle)
 		}
 	})
 }

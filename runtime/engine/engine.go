@@ -225,7 +225,7 @@ func (e *Engine) proceed() bool {
 	default:
 	}
 	if !e.idle {
-		return true
+		return e.linger()
 	}
 	if e.gate.isClosed() && len(e.gate.inbox) == 0 && len(e.running) == 0 && e.queue.len() == 0 {
 		return false

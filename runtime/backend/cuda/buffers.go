@@ -191,10 +191,14 @@ func bucket(n int) int {
 	return (n + rowBucket - 1) / rowBucket * rowBucket
 }
 
-// logitBucket is bucket for rows of logits, of which there may be none.
-func logitBucket(n int) int {
-	if n == 0 {
+// logitBucket is bucket for rows of logits, of which there may be none. Beside rows of
+// prompts a few cost as much as rowBucket: fewer buckets mean fewer graphs.
+func (d *Device) logitBucket(n int, prefills bool) int {
+	switch {
+	case n == 0:
 		return 0
+	case prefills && n > 1:
+		return min(bucket(max(n, rowBucket)), d.buffers.logitRows)
 	}
 	return bucket(n)
 }

@@ -30,7 +30,8 @@ type graph struct{ recorded *cudadrv.Graph }
 const maxGraphs = 256
 
 // run adds a step to the stream. The first one of a shape is launched kernel by
-// kernel, while the products choose their algorithms; the next one is recorded.
+// kernel, while the products choose their algorithms; the next one is recorded, unless
+// it is so long that launches are hidden and memory is better spent on other things.
 func (d *Device) run(s shape) error {
 	add := func() error {
 		p := pass{d: d, rows: s.rows, decodes: s.decodes, prefills: s.prefills}
@@ -39,6 +40,9 @@ func (d *Device) run(s shape) error {
 			p.logits(s.logits)
 		}
 		return p.err
+	}
+	if s.prefills && s.rows > warmMixed {
+		return add()
 	}
 	g, seen := d.graphs[s]
 	if !seen {

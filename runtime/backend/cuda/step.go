@@ -139,10 +139,8 @@ func (f *flight) begin(d *Device, b *backend.Batch) error {
 	f.onDevice = len(f.rows) == len(b.Rows) && !slices.Contains(f.input.samples.onHost, true) &&
 		!slices.ContainsFunc(b.Rows, func(r backend.Row) bool { return r.KeepLogits || r.Sampler == nil })
 	o := &d.order
-	f.shape = shape{
-		rows: bucket(o.rows), logits: logitBucket(len(f.rows)),
-		decodes: o.decodes > 0, prefills: o.decodes < len(b.Seqs),
-	}
+	prefills := o.decodes < len(b.Seqs)
+	f.shape = shape{rows: bucket(o.rows), logits: d.logitBucket(len(f.rows), prefills), decodes: o.decodes > 0, prefills: prefills}
 	for _, add := range []func() error{ // none after one that failed: it would compute what is no step
 		func() error { return f.start.Record(d.stream) },
 		func() error { return f.input.upload(d) },
@@ -197,7 +195,7 @@ func (f *flight) end(d *Device) error {
 		f.input.nameRows(d, f.batch, rows, false)
 		p := pass{d: d}
 		p.do(f.input.upload(d))
-		p.logits(logitBucket(len(rows)))
+		p.logits(d.logitBucket(len(rows), false))
 		p.do(f.output.download(d, len(rows)))
 		p.do(d.stream.Wait())
 		if p.err != nil {
