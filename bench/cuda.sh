@@ -11,7 +11,8 @@ set -eu
 part=$1
 shift
 m=${MOASERVE:-./moaserve}
-bench() { "$m" bench --backend cuda --json --repeat 1 "$@"; }
+flags=$*
+bench() { "$m" bench --backend cuda --json --repeat 1 "$@" $flags; }
 
 case $part in
 decode) # the batches of other programs' rows; an imported plan's answer must stay in its bucket
@@ -39,10 +40,10 @@ one) # one stream
 	bench --model synthetic:vicuna-7b --plans dense,mixed:50% --depths 130900 --batches 1 --steps 32 --context 131072
 	;;
 prefill) # the time to the first token of one prompt
-	bench --model synthetic:llama-3-8b --plans dense,mixed:50% --depths 8192,32768,131000 --batches 1 --steps 0 --context 131072 "$@"
+	bench --model synthetic:llama-3-8b --plans dense,mixed:50% --depths 8192,32768,131000 --batches 1 --steps 0 --context 131072
 	;;
 gap) # a long prompt beside a stream
-	bench --gap --model synthetic:llama-3-8b --plans mixed:50% --depths 512 --gap-prompt 7000 --gap-tokens 2000 --kv-memory 16GiB "$@"
+	bench --gap --model synthetic:llama-3-8b --plans mixed:50% --depths 512 --gap-prompt 7000 --gap-tokens 2000 --kv-memory 16GiB
 	;;
 churn)
 	"${CHURN:-./churn}" -model synthetic:tiny -backend cuda -requests 100000 -streams 96 "$@"

@@ -36,11 +36,14 @@ const (
 	// ReadSums is the number of sums of [ReadMemory].
 	ReadSums = 1024
 	// readTile is what one of its thread blocks reads.
-	readTile = 1024 * 2 * 16
+	readTile    = readThreads * 8 * 16
+	readThreads = 512
 )
 
 // Kernel implements [Args].
 func (*ReadMemory) Kernel() string { return "read_memory" }
 
 // Shape implements [Args].
-func (a *ReadMemory) Shape(Device) Shape { return grid(int((a.Bytes+readTile-1)/readTile), 1024, 0) }
+func (a *ReadMemory) Shape(Device) Shape {
+	return grid(int((a.Bytes+readTile-1)/readTile), readThreads, 0)
+}

@@ -41,7 +41,7 @@ var modules = []Module{
 		{Name: "decode_attention_fp8_256", Params: 15},
 		{Name: "decode_attention_fp8_64", Params: 15},
 	}},
-	{Name: "fill", SHA256: "7042ebcf9ed8ac506d76d86621be32a55fe40e27b485a1c71c5ce6f442933a2a", Image: fillImage, Kernels: []Kernel{
+	{Name: "fill", SHA256: "5d173c14bf2e4c57e6898b74d652e3220755934ea140692ad3f3eeb513d613f7", Image: fillImage, Kernels: []Kernel{
 		{Name: "fill_random", Params: 5},
 		{Name: "read_memory", Params: 3},
 	}},

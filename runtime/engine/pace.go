@@ -25,9 +25,10 @@ type pace struct {
 // paceClass holds what was learnt about steps with about the same number of
 // decoding sequences.
 type paceClass struct {
-	alone float64 // seconds of the slower steps that only decode; 0 when unknown
-	extra costFit // seconds of mixed steps beyond that, and beyond what costs tell
-	mixed int     // mixed steps since the latest that only decoded
+	alone  float64 // seconds of the slower steps that only decode; 0 when unknown
+	latest float64 // seconds of the latest of them
+	extra  costFit // seconds of mixed steps beyond alone, and beyond what costs tell
+	mixed  int     // mixed steps since the latest that only decoded
 }
 
 const (
@@ -75,10 +76,12 @@ func (p *pace) class(decodes int) *paceClass {
 	return &p.classes[min(bits.Len(uint(decodes)), maxPaceClass-1)]
 }
 
-// decodeStep returns how long a step takes in which that many sequences decode and
-// nothing else happens: as long as one of the slower ones, 0 when unknown.
+// decodeStep returns how long a step takes at least in which that many sequences decode
+// and nothing else happens, 0 when unknown: where other sequences decode than before, one
+// step tells.
 func (p *pace) decodeStep(decodes int) time.Duration {
-	return time.Duration(p.class(decodes).alone * float64(time.Second))
+	c := p.class(decodes)
+	return time.Duration(min(c.alone, c.latest) * float64(time.Second))
 }
 
 // budget returns the prompt tokens for a step in which that many sequences, at least
@@ -156,7 +159,7 @@ func (p *pace) observe(decodes, prefill int, work float64, took time.Duration) {
 	}
 	c, t := p.class(decodes), max(took.Seconds(), 1e-9) // 0 means unknown
 	if prefill == 0 {
-		c.mixed = 0
+		c.mixed, c.latest = 0, t
 		switch {
 		case c.alone == 0:
 			c.alone = t
