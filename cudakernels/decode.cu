@@ -46,14 +46,17 @@ __device__ __forceinline__ Batch lookUp(const DecodeArgs& a, const DecodePlan& p
   b.count = min(32, (tail ? run.tail : run.pages) - at);
   if (tail) head = run.tailHead;
   const int g = tail ? run.begin + run.pages - run.tail + at + lane : run.begin + at - run.tail + lane;
-  // Every pair has a page, so 32 pages lie in 32 pairs.
-  const int4 h = __ldg(plan.heads + min(head + lane, run.pairs));
-  int k = 0;
+  int first = run.opens.x, start = run.opens.y, slot = run.opens.z, pos = run.opens.w, k = 0;
+  auto pagesOf = [&]() { return pos / BLOCK - start + 1 + (start > 0); };
+  if (at > 0 || !__all_sync(~0u, lane >= b.count || g < first + pagesOf())) {
+    // Every pair has a page, so 32 pages lie in 32 pairs.
+    const int4 h = __ldg(plan.heads + min(head + lane, run.pairs));
 #pragma unroll
-  for (int d = 16; d; d >>= 1)
-    if (__shfl_sync(~0u, h.x, k + d) <= g) k += d;
-  const int first = __shfl_sync(~0u, h.x, k), start = __shfl_sync(~0u, h.y, k), slot = __shfl_sync(~0u, h.z, k), pos = __shfl_sync(~0u, h.w, k);
-  const int i = g - first, q = pos / BLOCK, pages = q - start + 1 + (start > 0), end = run.begin + run.pages;
+    for (int d = 16; d; d >>= 1)
+      if (__shfl_sync(~0u, h.x, k + d) <= g) k += d;
+    first = __shfl_sync(~0u, h.x, k), start = __shfl_sync(~0u, h.y, k), slot = __shfl_sync(~0u, h.z, k), pos = __shfl_sync(~0u, h.w, k);
+  }
+  const int i = g - first, pages = pagesOf(), end = run.begin + run.pages;
   const int block = start == 0 ? i : i == 0 ? 0 : start + i - 1;
   b.pair = head + k;
   b.head = __shfl_sync(~0u, b.pair, b.count - 1);
@@ -351,8 +354,9 @@ __device__ __forceinline__ void decode(const DecodeArgs& a) {
   launchDependents();
 
   if (warp == CONSUMERS / 32) {
-    const int4 r0 = __ldg((const int4*)(plan.runs + blockIdx.x)), r1 = __ldg((const int4*)(plan.runs + blockIdx.x) + 1);
-    const Run run{r0.x, r0.y, r0.z, r0.w, r1.x, r1.y, {0, 0}};
+    const int4* words = (const int4*)(plan.runs + blockIdx.x);
+    const int4 r0 = __ldg(words), r1 = __ldg(words + 1);
+    const Run run{r0.x, r0.y, r0.z, r0.w, r1.x, r1.y, {0, 0}, __ldg(words + 2)};
     if (lane < 2 * Pages::RING) {
       barInit(sharedAddress(f.full + lane), HOPPER ? 1 : lane & 1 ? 32 : 33);
       barInit(sharedAddress(f.empty + lane), CONSUMERS / 32);

@@ -33,7 +33,7 @@ var sampleImage string
 
 // modules are the compiled sources.
 var modules = []Module{
-	{Name: "decode", SHA256: "5dc6f3065dc52e6f5242fa9d59de71e5c20994ab21b677ae9947de0297750e3e", Image: decodeImage, Kernels: []Kernel{
+	{Name: "decode", SHA256: "ed9df8d6f71e46b6680b7c9ae62017d4f48e16b0fdae5b35e4154087a97a1607", Image: decodeImage, Kernels: []Kernel{
 		{Name: "decode_attention_128", Params: 15},
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
@@ -41,21 +41,21 @@ var modules = []Module{
 		{Name: "decode_attention_fp8_256", Params: 15},
 		{Name: "decode_attention_fp8_64", Params: 15},
 	}},
-	{Name: "fill", SHA256: "5d173c14bf2e4c57e6898b74d652e3220755934ea140692ad3f3eeb513d613f7", Image: fillImage, Kernels: []Kernel{
+	{Name: "fill", SHA256: "07501dd31f8793d5b0b198d7d055a1ae224b00e108af5d6770e1a497f033ba3a", Image: fillImage, Kernels: []Kernel{
 		{Name: "fill_random", Params: 5},
 		{Name: "read_memory", Params: 3},
 	}},
-	{Name: "layer", SHA256: "e5a3f507bc21cd5962b469b72fc1387946453a7d0586f47c5c1b78d3208da14f", Image: layerImage, Kernels: []Kernel{
+	{Name: "layer", SHA256: "42dc51a57111e163eb618d7df37dec11d3e4624e0567253a3856b7d1a08c73cb", Image: layerImage, Kernels: []Kernel{
 		{Name: "embed", Params: 7},
 		{Name: "rmsnorm", Params: 8},
 		{Name: "silu_mul", Params: 4},
 	}},
-	{Name: "plan", SHA256: "2376641636ac6631dbb172627bf9df850c2e9b987ae8b0432bc3c0ddc30b858e", Image: planImage, Kernels: []Kernel{
+	{Name: "plan", SHA256: "395c62e3ca1291cb0e4587724c199eda38477ba4bf02a5984193502b8e2fcc2b", Image: planImage, Kernels: []Kernel{
 		{Name: "decode_plan", Params: 10},
 		{Name: "prefill_plan", Params: 11},
 		{Name: "scatter_pages", Params: 5},
 	}},
-	{Name: "prefill", SHA256: "de5968fba82be42c2d9df1ba481128d0441af43bd4e175e10393f896f7ed48b6", Image: prefillImage, Kernels: []Kernel{
+	{Name: "prefill", SHA256: "e9cbfecec4fc0564a6e1c018e0b92a6bb4f1b2ed89aaa6d1f7487f43b50e45f1", Image: prefillImage, Kernels: []Kernel{
 		{Name: "prefill_attention_128", Params: 11},
 		{Name: "prefill_attention_256", Params: 11},
 		{Name: "prefill_attention_64", Params: 11},
@@ -63,23 +63,23 @@ var modules = []Module{
 		{Name: "prefill_attention_fp8_256", Params: 11},
 		{Name: "prefill_attention_fp8_64", Params: 11},
 	}},
-	{Name: "product", SHA256: "dd19e1fedfb1463ea7a739e87ff63505b2a18d1af58ea815d846ae1df9219b0e", Image: productImage, Kernels: []Kernel{
+	{Name: "product", SHA256: "5ad4166b73623d9d9e767f838e3a7d3d78b6a3c028147bdac36aecfbdc9ddafa", Image: productImage, Kernels: []Kernel{
 		{Name: "product_bf16_16", Params: 20},
 		{Name: "product_bf16_8", Params: 20},
 		{Name: "product_e4m3_16", Params: 20},
 		{Name: "product_e4m3_8", Params: 20},
 	}},
-	{Name: "quantize", SHA256: "8a99f8bab57471409faf20c6d0665fee24e12fee854c837051a8ee69c71626da", Image: quantizeImage, Kernels: []Kernel{
+	{Name: "quantize", SHA256: "ed49834e605f329641fecda4377dcefc08516b7e8381acf905f4dc55666ff0dd", Image: quantizeImage, Kernels: []Kernel{
 		{Name: "dequantize_rows", Params: 5},
 		{Name: "quantize_rows", Params: 5},
 		{Name: "split_rows", Params: 5},
 		{Name: "sum_split", Params: 4},
 	}},
-	{Name: "rope", SHA256: "17ad68fa0c6e71c6ab67f94a47167b795174e366161d40ee9a81dbb751a06fe4", Image: ropeImage, Kernels: []Kernel{
+	{Name: "rope", SHA256: "8ae52b26571290b201ef427879b17eefa17172493c0cd83107c42252bf380899", Image: ropeImage, Kernels: []Kernel{
 		{Name: "rope_append", Params: 21},
 		{Name: "rope_append_fp8", Params: 21},
 	}},
-	{Name: "sample", SHA256: "5d7c157e93b7f50436458c360c17b3b55e99a3289c52da11f73565dd07b9b62f", Image: sampleImage, Kernels: []Kernel{
+	{Name: "sample", SHA256: "a9be2d0f7e6ecb451200f20c639a80e0f43786ca4a6808d254b017714e232766", Image: sampleImage, Kernels: []Kernel{
 		{Name: "sample", Params: 6},
 	}},
 }

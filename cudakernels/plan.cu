@@ -72,6 +72,10 @@ extern "C" __global__ void __launch_bounds__(1024) decode_plan(
     if (first >= 0) plan.items[atomicAdd(&nitems, 1)] = make_int4(i, first, parts, 0);
   }
   __syncthreads();
+  for (int c = threadIdx.x; c < active; c += 1024) {
+    Run& r = plan.runs[c];
+    r.opens = plan.heads[r.tail ? r.tailHead : r.head];
+  }
   if (threadIdx.x == 0) {
     // Every thread block merges `share` elements of 4 floats, each by 2^lanes threads.
     const int quads = (int)(group * storedHeadDim((int)headDim) / 4);

@@ -16,6 +16,9 @@ struct alignas(16) Run {
   int tail, tailHead;  // 0 when the run ends with a head, or is all inside one
   int pairs;           // in all
   int reserved[2];
+  // The entry in `heads` of the pair that is taken first: tailHead's when there is a tail.
+  // It saves the wait for a load before the first page is known.
+  int4 opens;
 };
 
 // A layer's decode plan. step.go computes its size.
@@ -25,5 +28,5 @@ struct DecodePlan {
   int4* items;  // [MAX_GRID]: cut pair, first thread block, parts
   int4* heads;  // pairs and one more: first page in the concatenation, start block, slot, position
   __device__ DecodePlan(char* p)
-      : head((int4*)p), runs((Run*)(p + 64)), items((int4*)(p + 64 + 32 * MAX_GRID)), heads((int4*)(p + 64 + 48 * MAX_GRID)) {}
+      : head((int4*)p), runs((Run*)(p + 64)), items((int4*)(p + 64 + 48 * MAX_GRID)), heads((int4*)(p + 64 + 64 * MAX_GRID)) {}
 };

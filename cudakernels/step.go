@@ -130,9 +130,9 @@ func TableBytes(slots, heads, maxBlocks int) int { return 4 * slots * heads * ma
 const (
 	maxGrid = 1024 // thread blocks of a decode attention at most
 
-	// A layer's decode plan: 16 words of totals, 32 bytes for the run and 16 for the merge
+	// A layer's decode plan: 16 words of totals, 48 bytes for the run and 16 for the merge
 	// item of every thread block, then a 16-byte entry a head and one to end.
-	decodePlanHead = 64 + 32*maxGrid + 16*maxGrid
+	decodePlanHead = 64 + 48*maxGrid + 16*maxGrid
 )
 
 // DecodePlanBytes returns the size of one layer's decode plan, the stride of the

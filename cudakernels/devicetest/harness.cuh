@@ -131,7 +131,7 @@ static int decodeShared(const Device& d, int hd, bool fp8 = false) {
 }
 static int decodeGrid(const Device& d, int hd, bool fp8 = false) { return std::min(d.sms * decodePerSM(d, hd, fp8), MAX_GRID); }
 static size_t roundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
-static size_t decodePlanBytes(int decodes, int kv) { return roundUp(64 + 48 * MAX_GRID + 16 * ((size_t)decodes * kv + 1), 256); }
+static size_t decodePlanBytes(int decodes, int kv) { return roundUp(64 + 64 * MAX_GRID + 16 * ((size_t)decodes * kv + 1), 256); }
 static size_t decodeWorkspaceWords(const Device& d, int group, int hd, bool fp8 = false) {
   return roundUp((size_t)2 * decodeGrid(d, hd, fp8) * group * (storedHeadDim(hd) + 2) * 4, 256) / 4;
 }
