@@ -138,6 +138,10 @@ __device__ __forceinline__ void produce(const DecodeArgs& a, const DecodePlan& p
     // Beyond the first round of the ring the consumers have passed their wait anyway; a
     // newest page may still be written by the kernel before.
     if (!waited && ((bits & NEWEST) || i >= pages)) wait();
+#if HOPPER
+    // All thread blocks begin at once: the first keys of all go before second pages.
+    if (i == 1 && pages > 1) barWait(full, 0);
+#endif
     const int rows = ((bits & 255) + 15) & ~15;
     const char* src = a.pool + (int64_t)page * Pages::PAGE;
     const uint32_t dst = ring + at * 2 * TILE;

@@ -33,7 +33,7 @@ var sampleImage string
 
 // modules are the compiled sources.
 var modules = []Module{
-	{Name: "decode", SHA256: "ed9df8d6f71e46b6680b7c9ae62017d4f48e16b0fdae5b35e4154087a97a1607", Image: decodeImage, Kernels: []Kernel{
+	{Name: "decode", SHA256: "82490e4b7f59f15c6e03a225883c9b2370ae9e3767d2f743917691e928023a1b", Image: decodeImage, Kernels: []Kernel{
 		{Name: "decode_attention_128", Params: 15},
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
