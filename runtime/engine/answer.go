@@ -19,10 +19,7 @@ const sickAfter = 3
 // answer takes the outcome of a step: its results, or the error for which there are
 // none.
 func (e *Engine) answer(st *step, r *backend.Result, err error) {
-	now, began := time.Now(), st.began
-	if e.answered.After(began) { // until then the device had another to compute
-		began = e.answered
-	}
+	now, began := time.Now(), e.startOf(st)
 	e.answered = now
 	st.report.Duration, st.report.Err = now.Sub(began), err
 	e.count.Steps++
@@ -42,6 +39,15 @@ func (e *Engine) answer(st *step, r *backend.Result, err error) {
 		runtime.Gosched()
 	}
 	e.o.Observer.ObserveStep(st.report)
+}
+
+// startOf returns when the device turned to a step that is not answered yet and before
+// which all are.
+func (e *Engine) startOf(st *step) time.Time {
+	if e.answered.After(st.began) { // until then it had another to compute
+		return e.answered
+	}
+	return st.began
 }
 
 // fail ends the sequences of a step that failed. Those that were not part of it

@@ -230,7 +230,14 @@ func (e *Engine) proceed() bool {
 	if e.gate.isClosed() && len(e.gate.inbox) == 0 && len(e.running) == 0 && e.queue.len() == 0 {
 		return false
 	}
+	return e.wait(nil)
+}
+
+// wait sleeps until something happens or the time is up; nil is no time. It returns
+// false when the engine is to end.
+func (e *Engine) wait(up <-chan time.Time) bool {
 	select {
+	case <-up:
 	case s := <-e.gate.inbox:
 		e.queue.push(s)
 	case answer := <-e.questions:

@@ -1,9 +1,6 @@
 package engine
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 const (
 	// lingerShare of a decode step passes before the next one begins, so that a request
@@ -23,30 +20,16 @@ func (e *Engine) linger() bool {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case s := <-e.gate.inbox:
-		e.queue.push(s)
-	case answer := <-e.questions:
-		answer()
-	case <-e.wake:
-	case <-e.quit:
-		return false
-	}
-	return true
+	return e.wait(timer.C)
 }
 
 // beginBy returns when the next step is to begin at the latest, a time that has passed
 // when it had better begin now.
 func (e *Engine) beginBy() time.Time {
 	st := e.flight
-	if st == nil || st.report.PrefillTokens > 0 || e.queue.len() > 0 || slices.ContainsFunc(e.running, func(s *sequence) bool { return !s.decoding() }) {
+	if st == nil || st.report.PrefillTokens > 0 || e.queue.len() > 0 || e.prefilling() != nil {
 		return time.Time{}
 	}
-	began := st.began
-	if e.answered.After(began) {
-		began = e.answered
-	}
 	step := e.pace.decodeStep(st.report.DecodeTokens)
-	return began.Add(min(time.Duration(lingerShare*float64(step)), step-lingerSpare))
+	return e.startOf(st).Add(min(time.Duration(lingerShare*float64(step)), step-lingerSpare))
 }

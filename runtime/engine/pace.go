@@ -18,7 +18,7 @@ type pace struct {
 	stretch float64
 	most    int
 	rows    int                     // what the rows of a mixed step are a multiple of
-	costs   []time.Duration         // of rows, 2*rows, ... rows; none when unknown
+	costs   []time.Duration         // of steps of rows, 2*rows, 3*rows, ...; nil when unknown
 	classes [maxPaceClass]paceClass // by the magnitude of the number of decodes
 }
 

@@ -120,7 +120,11 @@ func (e *Engine) schedule() []*sequence {
 	}
 	budget := e.o.StepTokens - decodes
 	if decodes > 0 {
-		budget = min(budget, e.pace.budget(decodes, e.prefillDepth()))
+		depth := 0
+		if s := e.prefilling(); s != nil {
+			depth = s.kv.Len()
+		}
+		budget = min(budget, e.pace.budget(decodes, depth))
 	}
 	e.schedulePrefills(budget, decodes == 0)
 
@@ -133,14 +137,14 @@ func (e *Engine) schedule() []*sequence {
 	return chosen
 }
 
-// prefillDepth returns how far the oldest sequence that prefills has got.
-func (e *Engine) prefillDepth() int {
+// prefilling returns the oldest sequence that prefills; nil when none does.
+func (e *Engine) prefilling() *sequence {
 	for _, s := range e.running {
 		if !s.decoding() {
-			return s.kv.Len()
+			return s
 		}
 	}
-	return 0
+	return nil
 }
 
 // schedulePrefills shares the budget among the sequences that prefill. Half goes

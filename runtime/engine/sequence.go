@@ -112,8 +112,9 @@ func (s *sequence) reservation(chunk, pages int) int {
 	}
 	need := s.layout.Pages(last)
 	if from := s.kv.Len(); !s.decoding() && from < s.total() {
-		// Chunks begin with a block: they enter no more blocks than a chunk shorter
-		// by a block less a token would that begins anywhere.
+		// Most chunks begin with a block: they enter no more blocks than a chunk shorter
+		// by a block less a token would that begins anywhere. One behind a chunk that
+		// filled the rows beside decodes may not; then it is cut shorter.
 		need = max(need, s.layout.PeakPages(from, s.total(), chunk-plan.BlockSize+1))
 	}
 	return min(need, pages)

@@ -250,19 +250,25 @@ func TestShapesThatFP8ProductsDoNotTakeAreRefused(t *testing.T) {
 	}
 }
 
+// loadFormat loads a model and returns the format of its pages, too.
+func loadFormat(t *testing.T, m *model.Model, src weights.Source, o backend.Options) (backend.Device, string) {
+	t.Helper()
+	dev, err := New().Load(t.Context(), m, src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := dev.NewPool(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev, p.(backend.PageIO).Format()
+}
+
 func TestPagesOfOtherPrecisionsAreToldApart(t *testing.T) {
 	m, src := modeltest.New(t, modeltest.Options{})
 	seen := map[string]bool{}
 	for _, o := range []backend.Options{testOptions(), fp8Options(backend.Int8), fp8Options(backend.Int16)} {
-		dev, err := New().Load(t.Context(), m, src, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := dev.NewPool(1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := p.(backend.PageIO).Format()
+		dev, f := loadFormat(t, m, src, o)
 		if seen[f] && !(o.Weights == backend.WeightsFP8 && !dev.(*Device).products.blas.SupportsFP8()) {
 			t.Errorf("the format %q is that of another precision", f)
 		}

@@ -21,6 +21,10 @@ func (s shape) String() string {
 	return fmt.Sprintf("step of %d rows and %d logits (decode: %t, prefill: %t)", s.rows, s.logits, s.decodes, s.prefills)
 }
 
+// recorded reports whether steps of the shape become graphs: not those so long that
+// launches are hidden and memory is better spent on other things.
+func (s shape) recorded() bool { return !s.prefills || s.rows <= warmMixed }
+
 // graph is the step of a shape; nil when it was launched once and not recorded
 // yet.
 type graph struct{ recorded *cudadrv.Graph }
@@ -30,8 +34,7 @@ type graph struct{ recorded *cudadrv.Graph }
 const maxGraphs = 256
 
 // run adds a step to the stream. The first one of a shape is launched kernel by
-// kernel, while the products choose their algorithms; the next one is recorded, unless
-// it is so long that launches are hidden and memory is better spent on other things.
+// kernel, while the products choose their algorithms; the next one is recorded.
 func (d *Device) run(s shape) error {
 	add := func() error {
 		p := pass{d: d, rows: s.rows, decodes: s.decodes, prefills: s.prefills}
@@ -41,7 +44,7 @@ func (d *Device) run(s shape) error {
 		}
 		return p.err
 	}
-	if s.prefills && s.rows > warmMixed {
+	if !s.recorded() {
 		return add()
 	}
 	g, seen := d.graphs[s]

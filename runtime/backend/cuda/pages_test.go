@@ -60,15 +60,8 @@ func TestFormatTellsHowKeysAreRotated(t *testing.T) {
 		m, src := modeltest.New(t, modeltest.Options{Layers: 1})
 		o := testOptions()
 		o.KV = kv
-		dev, err := New().Load(t.Context(), m, src, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := dev.NewPool(1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f := p.(backend.PageIO).Format(); strings.Contains(f, "Hadamard") != rotated {
+		dev, f := loadFormat(t, m, src, o)
+		if strings.Contains(f, "Hadamard") != rotated {
 			t.Errorf("pages of type %v have the format %q", kv, f)
 		}
 		if err := dev.Close(); err != nil {

@@ -38,10 +38,8 @@ func (d *Device) Warm() error {
 	}
 	defer leave()
 	for _, s := range d.commonShapes() {
-		for range warmPasses {
-			if err := d.runPadding(s); err != nil {
-				return d.failed(fmt.Errorf("warming up a %v: %w", s, err))
-			}
+		if err := d.prepare(s); err != nil {
+			return d.failed(err)
 		}
 	}
 	d.rowCosts = nil
@@ -49,7 +47,7 @@ func (d *Device) Warm() error {
 		s := shape{rows: n, logits: 1, decodes: true, prefills: true}
 		took, err := d.measure(s)
 		if err != nil {
-			return d.failed(fmt.Errorf("warming up a %v: %w", s, err))
+			return d.failed(err)
 		}
 		d.rowCosts = append(d.rowCosts, took)
 	}
@@ -61,18 +59,31 @@ func (d *Device) Warm() error {
 // tokens see, for they are padding. It is empty before.
 func (d *Device) RowCosts() []time.Duration { return slices.Clone(d.rowCosts) }
 
+// prepare runs a step until its products have chosen and, if it is one of those, its graph
+// is recorded.
+func (d *Device) prepare(s shape) error {
+	passes := warmPasses
+	if !s.recorded() {
+		passes = 1
+	}
+	for range passes {
+		if err := d.runPadding(s); err != nil {
+			return fmt.Errorf("warming up a %v: %w", s, err)
+		}
+	}
+	return nil
+}
+
 // measure prepares a step and returns how long it takes.
 func (d *Device) measure(s shape) (time.Duration, error) {
-	for range warmPasses {
-		if err := d.runPadding(s); err != nil {
-			return 0, err
-		}
+	if err := d.prepare(s); err != nil {
+		return 0, err
 	}
 	var shortest time.Duration
 	for range costRuns {
 		took, err := d.stream.Time(func() error { return d.run(s) })
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("timing a %v: %w", s, err)
 		}
 		if shortest == 0 || took < shortest {
 			shortest = took
