@@ -10,8 +10,9 @@
 //
 // A pair that is whole in one thread block goes straight to the output, a part to
 // the workspace, whose words hold a NaN that no arithmetic produces until they are
-// written. A thread block that is out of pages polls for its share of the merge: no
-// counter, no fence, no atomic, and no thread block that merges alone.
+// written. Every second thread block, once it is out of pages, polls for its share of the
+// merge: no counter, no fence, no atomic, and no thread block that merges alone. The
+// others end, and thread blocks of the next launch read their first pages meanwhile.
 #include "decode_merge.cuh"
 #include "decode_pages.cuh"
 
@@ -380,15 +381,16 @@ __device__ __forceinline__ void decode(const DecodeArgs& a) {
 
   const int pages = __ldg(&plan.runs[blockIdx.x].pages);
   const int4 head = __ldg(plan.head);
-  const int e = blockIdx.x * head.y + (threadIdx.x >> head.z), quads = a.group * (HD / 4);
-  const int4 item = e < min((int)(blockIdx.x + 1) * head.y, head.x * quads) ? __ldg(plan.items + e / quads) : make_int4(0, 0, 0, 0);
+  const int2 share = mergeShare<HD>(a.group, head);
+  const int e = share.x + (threadIdx.x >> head.z);
+  const int4 item = e < share.y ? __ldg(plan.items + e / (a.group * (HD / 4))) : make_int4(0, 0, 0, 0);
   namedSync(1, THREADS);
   waitForPrevious();
   const int words = 2 * gridDim.x * a.group * (HD + 2) / 4;
   for (int i = blockIdx.x * CONSUMERS + threadIdx.x; i < words; i += gridDim.x * CONSUMERS)
     ((uint4*)a.clear)[i] = make_uint4(NOT_READY, NOT_READY, NOT_READY, NOT_READY);
   if (pages > 0) consume<Pages>(a, f, ring, warp, lane);
-  mergeParts<HD>(a, plan, head, item, e);
+  mergeParts<HD>(a, plan, head, share, item, e);
 }
 
 #define DECODE(NAME, PAGES, PER_SM)                                                                                    \

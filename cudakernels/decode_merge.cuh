@@ -19,13 +19,22 @@ struct DecodeArgs {
   float scale;  // times log2(e)
 };
 
-// My share of the merge of cut pairs: elements of 4 floats, each by 2^lanes threads.
+// The elements of 4 floats that this thread block merges: first, end. None unless it is
+// one of those that merge.
 template <int HD>
-__device__ __forceinline__ void mergeParts(const DecodeArgs& a, const DecodePlan& plan, int4 head, int4 item, int e) {
-  const int G = a.group, quads = G * (HD / 4), share = head.y, log = head.z, width = 1 << log, sub = threadIdx.x & (width - 1);
-  const int first = blockIdx.x * share, end = min(first + share, head.x * quads);
+__device__ __forceinline__ int2 mergeShare(int group, int4 head) {
+  if (blockIdx.x % MERGE_STRIDE) return make_int2(0, 0);
+  const int first = (int)blockIdx.x / MERGE_STRIDE * head.y;
+  return make_int2(first, min(first + head.y, head.x * group * (HD / 4)));
+}
+
+// Merges a share of the cut pairs, each element by 2^lanes threads. e is this thread's
+// first element, item its pair.
+template <int HD>
+__device__ __forceinline__ void mergeParts(const DecodeArgs& a, const DecodePlan& plan, int4 head, int2 share, int4 item, int e) {
+  const int G = a.group, quads = G * (HD / 4), log = head.z, width = 1 << log, sub = threadIdx.x & (width - 1), end = share.y;
   const float* ml = a.workspace + (int64_t)2 * gridDim.x * G * HD;
-  for (int e0 = first; e0 < end; e0 += CONSUMERS >> log) {
+  for (int e0 = share.x; e0 < end; e0 += CONSUMERS >> log) {
     const bool active = e < end;
     const int x = active ? e % quads : 0, g = x / (HD / 4), d = x % (HD / 4) * 4, parts = active ? item.z : 0;
     constexpr int U = 4;

@@ -33,7 +33,7 @@ var sampleImage string
 
 // modules are the compiled sources.
 var modules = []Module{
-	{Name: "decode", SHA256: "82490e4b7f59f15c6e03a225883c9b2370ae9e3767d2f743917691e928023a1b", Image: decodeImage, Kernels: []Kernel{
+	{Name: "decode", SHA256: "5f12570054e20f6ecaf1d29c932ff222ffa88851b4891bfbe24f079befa11e4d", Image: decodeImage, Kernels: []Kernel{
 		{Name: "decode_attention_128", Params: 15},
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
@@ -41,21 +41,21 @@ var modules = []Module{
 		{Name: "decode_attention_fp8_256", Params: 15},
 		{Name: "decode_attention_fp8_64", Params: 15},
 	}},
-	{Name: "fill", SHA256: "07501dd31f8793d5b0b198d7d055a1ae224b00e108af5d6770e1a497f033ba3a", Image: fillImage, Kernels: []Kernel{
+	{Name: "fill", SHA256: "bc9e2ebc6fb5c52813f51f7464aa0ba7f1ad1c35916c91ea91bcd8f32373a8ec", Image: fillImage, Kernels: []Kernel{
 		{Name: "fill_random", Params: 5},
 		{Name: "read_memory", Params: 3},
 	}},
-	{Name: "layer", SHA256: "42dc51a57111e163eb618d7df37dec11d3e4624e0567253a3856b7d1a08c73cb", Image: layerImage, Kernels: []Kernel{
+	{Name: "layer", SHA256: "a461fa8bdae1cac7746a63099a684debf084ba6a39b9821ff476afc2f2edbf05", Image: layerImage, Kernels: []Kernel{
 		{Name: "embed", Params: 7},
 		{Name: "rmsnorm", Params: 8},
 		{Name: "silu_mul", Params: 4},
 	}},
-	{Name: "plan", SHA256: "395c62e3ca1291cb0e4587724c199eda38477ba4bf02a5984193502b8e2fcc2b", Image: planImage, Kernels: []Kernel{
+	{Name: "plan", SHA256: "d83240123665ba3d2d8fecbf255111a4e1328d92ef428d0db14323f73434ac10", Image: planImage, Kernels: []Kernel{
 		{Name: "decode_plan", Params: 10},
 		{Name: "prefill_plan", Params: 11},
 		{Name: "scatter_pages", Params: 5},
 	}},
-	{Name: "prefill", SHA256: "e9cbfecec4fc0564a6e1c018e0b92a6bb4f1b2ed89aaa6d1f7487f43b50e45f1", Image: prefillImage, Kernels: []Kernel{
+	{Name: "prefill", SHA256: "f73d3435952189112f7d9f9e2c633ecd5179c4a4fc054de20d923b4a97e0c6b6", Image: prefillImage, Kernels: []Kernel{
 		{Name: "prefill_attention_128", Params: 11},
 		{Name: "prefill_attention_256", Params: 11},
 		{Name: "prefill_attention_64", Params: 11},
@@ -63,23 +63,23 @@ var modules = []Module{
 		{Name: "prefill_attention_fp8_256", Params: 11},
 		{Name: "prefill_attention_fp8_64", Params: 11},
 	}},
-	{Name: "product", SHA256: "5ad4166b73623d9d9e767f838e3a7d3d78b6a3c028147bdac36aecfbdc9ddafa", Image: productImage, Kernels: []Kernel{
+	{Name: "product", SHA256: "43540c5d3c7be8dd12a89e75b61054fcccc5bfa8f5c28a853ff9cc51818105c3", Image: productImage, Kernels: []Kernel{
 		{Name: "product_bf16_16", Params: 20},
 		{Name: "product_bf16_8", Params: 20},
 		{Name: "product_e4m3_16", Params: 20},
 		{Name: "product_e4m3_8", Params: 20},
 	}},
-	{Name: "quantize", SHA256: "ed49834e605f329641fecda4377dcefc08516b7e8381acf905f4dc55666ff0dd", Image: quantizeImage, Kernels: []Kernel{
+	{Name: "quantize", SHA256: "cee9997afc34b448fea24a24bdb36b9cf667bc8d2f20d26316b093b5372845af", Image: quantizeImage, Kernels: []Kernel{
 		{Name: "dequantize_rows", Params: 5},
 		{Name: "quantize_rows", Params: 5},
 		{Name: "split_rows", Params: 5},
 		{Name: "sum_split", Params: 4},
 	}},
-	{Name: "rope", SHA256: "8ae52b26571290b201ef427879b17eefa17172493c0cd83107c42252bf380899", Image: ropeImage, Kernels: []Kernel{
+	{Name: "rope", SHA256: "db258f58705f3048f47fb04ab655279727baddfa94d6881d5efc4436404ebeee", Image: ropeImage, Kernels: []Kernel{
 		{Name: "rope_append", Params: 21},
 		{Name: "rope_append_fp8", Params: 21},
 	}},
-	{Name: "sample", SHA256: "a9be2d0f7e6ecb451200f20c639a80e0f43786ca4a6808d254b017714e232766", Image: sampleImage, Kernels: []Kernel{
+	{Name: "sample", SHA256: "611717b78cd2d9bcae3def7065f806515af36b9db7ceefc575174cdcc757b4d9", Image: sampleImage, Kernels: []Kernel{
 		{Name: "sample", Params: 6},
 	}},
 }

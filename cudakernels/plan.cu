@@ -77,9 +77,9 @@ extern "C" __global__ void __launch_bounds__(1024) decode_plan(
     r.opens = plan.heads[r.tail ? r.tailHead : r.head];
   }
   if (threadIdx.x == 0) {
-    // Every thread block merges `share` elements of 4 floats, each by 2^lanes threads.
-    const int quads = (int)(group * storedHeadDim((int)headDim) / 4);
-    const int share = (nitems * quads + grid - 1) / grid;
+    // Every merging thread block has `share` elements of 4 floats, each of 2^lanes threads.
+    const int quads = (int)(group * storedHeadDim((int)headDim) / 4), mergers = (grid + MERGE_STRIDE - 1) / MERGE_STRIDE;
+    const int share = (nitems * quads + mergers - 1) / mergers;
     int lanes = 0;
     while (lanes < 5 && share << (lanes + 1) <= 128) ++lanes;
     *plan.head = make_int4(nitems, share, lanes, total);

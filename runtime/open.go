@@ -121,6 +121,15 @@ type files struct {
 	tokenizer *tokenizer.Tokenizer
 	template  string // Jinja source; may be empty
 	sum       string // SHA-256 of the weights, once sha256 was asked
+	fp8       bool   // what WeightsAuto means on the CUDA backend; otherwise bfloat16
+}
+
+// weightType returns the form of the projections on a backend, if that one was asked for.
+func (f *files) weightType(asked backend.WeightType, backendName string) backend.WeightType {
+	if asked == backend.WeightsAuto && f.fp8 && backendName == "cuda" {
+		return backend.WeightsFP8
+	}
+	return asked
 }
 
 // sha256 returns the hash of the weights. They are read for it once: gigabytes, of
@@ -215,7 +224,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 		e.context = min(o.Context, e.context)
 	}
 	device, err := b.Load(ctx, f.model, f.source, backend.Options{
-		Threads: o.Threads, KV: o.KV, Weights: o.Weights, Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences,
+		Threads: o.Threads, KV: o.KV, Weights: f.weightType(o.Weights, b.Name()), Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences,
 		MaxContext: e.context, Progress: o.Progress,
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ func openSynthetic(path string, context int) (*files, error) {
 		return nil, err
 	}
 	return &files{
-		path: path, source: m.Source, model: m.Model, tokenizer: m.Tokenizer, template: m.ChatTemplate, sum: m.SHA256,
+		path: path, source: m.Source, model: m.Model, tokenizer: m.Tokenizer, template: m.ChatTemplate, sum: m.SHA256, fp8: m.FP8,
 	}, nil
 }
 

@@ -45,14 +45,28 @@ func (m *Meter) Points() ([]Point, error) {
 	return all, nil
 }
 
-// check refuses prompts that do not fit the context, and those whose spans change with
-// the answer: they could not be read first and continued later.
+// check refuses prompts that do not fit the context, streams that do not fit the KV cache
+// together, and prompts whose spans change with the answer: they could not be read first
+// and continued later.
 func (m *Meter) check(x Point) error {
 	longest, answer := slices.Max(x.lengths), answerTokens(len(x.lengths), m.options.Steps)
 	if longest+1+answer > m.engine.Context() {
 		return fmt.Errorf("prompts of up to %d tokens and %d to decode do not fit the context of %d tokens", longest, 1+answer, m.engine.Context())
 	}
-	if x.plan.Span != plan.SpanLength || m.options.Steps == 0 {
+	if m.options.Steps == 0 {
+		return nil
+	}
+	need := 0
+	for _, n := range x.lengths {
+		need += x.plan.Bind(n + 1 + answer).Pages(n + 1)
+	}
+	if have := m.engine.KVPages(); need > have {
+		const gb = 1e9
+		page := float64(m.engine.PageBytes())
+		return fmt.Errorf("the streams hold %d pages of KV cache (%.1f GB), and there are %d (%.1f GB): raise --kv-memory, or lower --batches or --depths",
+			need, float64(need)*page/gb, have, float64(have)*page/gb)
+	}
+	if x.plan.Span != plan.SpanLength {
 		return nil
 	}
 	for _, n := range x.lengths {

@@ -13,8 +13,14 @@ import (
 // tokens; it measures a point once.
 func tinyMeter(t *testing.T, o Options) *Meter {
 	t.Helper()
+	return tinyMeterOf(t, o, 0)
+}
+
+// tinyMeterOf is tinyMeter with a KV cache of so many bytes; 0 means the default.
+func tinyMeterOf(t *testing.T, o Options, kvBytes int64) *Meter {
+	t.Helper()
 	o.Repeat, o.Bound = 1, 10e9
-	r := o.EngineOptions(runtime.Options{Backend: "cpu", Context: 2000})
+	r := o.EngineOptions(runtime.Options{Backend: "cpu", Context: 2000, KVBytes: kvBytes})
 	e, err := runtime.Open(t.Context(), "synthetic:tiny", r)
 	if err != nil {
 		t.Fatal(err)
@@ -98,15 +104,19 @@ func TestDecodingReadsNoPromptAgain(t *testing.T) {
 }
 
 func TestPromptsThatCannotBeMeasuredAreRefused(t *testing.T) {
+	// 285 pages of 64 tokens of keys and values, 64 numbers of 2 bytes each. A prompt of 1000
+	// tokens has 16 blocks, of 3 layers of 2 heads each: three of them do not quite fit.
+	const kvBytes = 285 * 2 * 64 * 64 * 2
 	for _, c := range []struct {
-		depth int
-		plan  string
-		want  string
+		depth, batch int
+		plan         string
+		want         string
 	}{
-		{1990, "dense", "do not fit the context of 2000 tokens"},
-		{1000, "uniform:25%,span=length", "take prompts of at most"},
+		{1990, 1, "dense", "do not fit the context of 2000 tokens"},
+		{1000, 1, "uniform:25%,span=length", "take prompts of at most"},
+		{1000, 3, "dense", "the streams hold 288 pages of KV cache (0.0 GB), and there are 285"},
 	} {
-		m := tinyMeter(t, Options{Plans: []string{c.plan}, Depths: []int{c.depth}, Batches: []int{1}, Steps: 64})
+		m := tinyMeterOf(t, Options{Plans: []string{c.plan}, Depths: []int{c.depth}, Batches: []int{c.batch}, Steps: 64}, kvBytes)
 		if _, err := m.Points(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s after %d tokens: %v, want an error with %q", c.plan, c.depth, err, c.want)
 		}

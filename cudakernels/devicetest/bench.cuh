@@ -249,6 +249,15 @@ static void benchPrompts(const Device& dev) {
       for (const char* plan : {"dense", "m50", "m25"}) benchPrefill(dev, 128, 8, 4, 0, len, plan, false, 0.4);
 }
 
+// The decode attention of the shapes in docs/benchmarks.md, three times each.
+static void benchDecodes(const Device& dev) {
+  const double rate = readRate(dev);
+  struct D { int hd, kv, group, batch, context; };
+  for (int round = 0; round < 3; ++round)
+    for (D d : {D{128, 32, 1, 8, 8192}, D{128, 32, 1, 32, 8192}, D{128, 32, 1, 1, 16384}, D{128, 8, 4, 8, 8192}, D{128, 8, 4, 32, 8192}, D{128, 8, 4, 1, 16384}, D{128, 8, 4, 1, 131072}})
+      benchDecode(dev, rate, d.hd, d.kv, d.group, d.batch, d.context, 12e9, false);
+}
+
 static void bench(const Device& dev, bool quick) {
   const double rate = readRate(dev), budget = 12e9;
   benchLayer(dev, rate);

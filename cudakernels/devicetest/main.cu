@@ -5,8 +5,8 @@
 //
 // Arguments: check (layer, quantize, sample, attention, fp8 and product), small (a few
 // cases, for compute-sanitizer), bench, quick (the main shapes), latency (the
-// element-wise kernels), choice (of tokens), prompts (prefill attention), products. With
-// -gencode=arch=compute_80,code=compute_80 in place of the flags' targets, the code
+// element-wise kernels), choice (of tokens), decode and prompts (attention), products.
+// With -gencode=arch=compute_80,code=compute_80 in place of the flags' targets, the code
 // for compute capability 8.0 runs on a newer card.
 #include "bench.cuh"
 #include "bench_product.cuh"
@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
     if (what == "check" || what == "fp8") checkFP8(dev);
     if (what == "check" || what == "product") checkProducts(dev);
     if (what == "latency") benchLayer(dev, readRate(dev));
+    if (what == "decode") benchDecodes(dev);
     if (what == "prompts") benchPrompts(dev);
     if (what == "choice") benchSample(readRate(dev));
     if (what == "small") checkSmall(dev);

@@ -135,11 +135,14 @@ func (e *Engine) nextStop(s *sequence) int {
 	return next
 }
 
-// isStop reports whether the first n tokens of s are a prefix to be kept once they are
-// computed: they end where nextStop said, or with the prompt.
+// isStop reports whether something is done with the first n tokens of s as soon as they
+// are computed: they end where nextStop said, and are kept, or with the prompt.
 func (e *Engine) isStop(s *sequence, n int) bool {
+	if n == s.total() || e.o.NoPrefixCache {
+		return n == s.total()
+	}
 	_, found := slices.BinarySearch(s.stops, n)
-	return found || n%e.o.chunkTokens() == 0 || n == s.total()
+	return found || n%e.o.chunkTokens() == 0
 }
 
 // outlasts reports whether the prefix that s has computed, kept at a stop, is one that

@@ -21,6 +21,8 @@ type shape struct {
 	RopeBase       float64        `json:"rope_theta"`
 	RopeScaling    map[string]any `json:"rope_scaling,omitempty"`
 	NormEps        float64        `json:"rms_norm_eps"`
+	// FP8 has a GPU keep the projections in fp8 unless told otherwise.
+	FP8 bool `json:"-"`
 }
 
 // vicunaScaling stretches the 4096 tokens that Llama-2 was trained with to 16384.
@@ -42,10 +44,10 @@ var shapes = map[string]shape{
 		Layers: 32, Hidden: 4096, Heads: 32, KVHeads: 8, HeadDim: 128, FFN: 14336, Vocab: 128256,
 		Context: 8192, RopeBase: 500000, NormEps: 1e-5,
 	},
-	// meta-llama/Meta-Llama-3-70B
+	// meta-llama/Meta-Llama-3-70B. In bf16 it leaves a GPU of 140 GB no room for streams.
 	"llama-3-70b": {
 		Layers: 80, Hidden: 8192, Heads: 64, KVHeads: 8, HeadDim: 128, FFN: 28672, Vocab: 128256,
-		Context: 8192, RopeBase: 500000, NormEps: 1e-5,
+		Context: 8192, RopeBase: 500000, NormEps: 1e-5, FP8: true,
 	},
 	// For tests: grouped queries, and more than one layer and block of everything.
 	"tiny": {

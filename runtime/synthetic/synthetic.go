@@ -34,6 +34,9 @@ type Model struct {
 	// SHA256 identifies the weights as the hash of a file does: hexadecimal, another
 	// one for other weights.
 	SHA256 string
+	// FP8 tells that a GPU keeps the projections in fp8 unless told otherwise, for lack of
+	// room.
+	FP8 bool
 }
 
 // Is reports whether a path names a synthetic model, be it one that there is.
@@ -52,7 +55,7 @@ func Open(path string, context int) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Source: newSource(s, seed), ChatTemplate: chatTemplate, SHA256: sum(name)}
+	m := &Model{Source: newSource(s, seed), ChatTemplate: chatTemplate, SHA256: sum(name), FP8: s.FP8}
 	if m.Model, err = model.FromConfig(config, m.Source); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
