@@ -10,9 +10,9 @@
 //
 // A pair that is whole in one thread block goes straight to the output, a part to
 // the workspace, whose words hold a NaN that no arithmetic produces until they are
-// written. Every second thread block, once it is out of pages, polls for its share of the
-// merge: no counter, no fence, no atomic, and no thread block that merges alone. The
-// others end, and thread blocks of the next launch read their first pages meanwhile.
+// written. Every second thread block (see MERGE_STRIDE), once it is out of pages, polls for
+// its share of the merge: no counter, no fence, no atomic, and no thread block that merges
+// alone. The others end, and those of the next launch read their first pages meanwhile.
 #include "decode_merge.cuh"
 #include "decode_pages.cuh"
 
@@ -381,7 +381,7 @@ __device__ __forceinline__ void decode(const DecodeArgs& a) {
 
   const int pages = __ldg(&plan.runs[blockIdx.x].pages);
   const int4 head = __ldg(plan.head);
-  const int2 share = mergeShare<HD>(a.group, head);
+  const int2 share = mergeShare(head);
   const int e = share.x + (threadIdx.x >> head.z);
   const int4 item = e < share.y ? __ldg(plan.items + e / (a.group * (HD / 4))) : make_int4(0, 0, 0, 0);
   namedSync(1, THREADS);

@@ -4,7 +4,7 @@
 #include "plan.cuh"
 
 constexpr uint32_t NOT_READY = 0xffffffffu;
-constexpr int CONSUMERS = 128;
+constexpr int CONSUMERS = DECODE_CONSUMERS;
 
 struct DecodeArgs {
   const char* pool;
@@ -21,11 +21,10 @@ struct DecodeArgs {
 
 // The elements of 4 floats that this thread block merges: first, end. None unless it is
 // one of those that merge.
-template <int HD>
-__device__ __forceinline__ int2 mergeShare(int group, int4 head) {
-  if (blockIdx.x % MERGE_STRIDE) return make_int2(0, 0);
-  const int first = (int)blockIdx.x / MERGE_STRIDE * head.y;
-  return make_int2(first, min(first + head.y, head.x * group * (HD / 4)));
+__device__ __forceinline__ int2 mergeShare(int4 head) {
+  if (blockIdx.x % head.w) return make_int2(0, 0);
+  const int first = (int)blockIdx.x / head.w * head.y;
+  return make_int2(first, min(first + head.y, head.x));
 }
 
 // Merges a share of the cut pairs, each element by 2^lanes threads. e is this thread's

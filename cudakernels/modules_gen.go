@@ -33,7 +33,7 @@ var sampleImage string
 
 // modules are the compiled sources.
 var modules = []Module{
-	{Name: "decode", SHA256: "5f12570054e20f6ecaf1d29c932ff222ffa88851b4891bfbe24f079befa11e4d", Image: decodeImage, Kernels: []Kernel{
+	{Name: "decode", SHA256: "13a7f70cabc4947e67f9a2198c59a1bff602830d197b286488ae29ee0c70b378", Image: decodeImage, Kernels: []Kernel{
 		{Name: "decode_attention_128", Params: 15},
 		{Name: "decode_attention_256", Params: 15},
 		{Name: "decode_attention_64", Params: 15},
@@ -41,21 +41,21 @@ var modules = []Module{
 		{Name: "decode_attention_fp8_256", Params: 15},
 		{Name: "decode_attention_fp8_64", Params: 15},
 	}},
-	{Name: "fill", SHA256: "bc9e2ebc6fb5c52813f51f7464aa0ba7f1ad1c35916c91ea91bcd8f32373a8ec", Image: fillImage, Kernels: []Kernel{
+	{Name: "fill", SHA256: "611322f790d807b88712f7a887c02bb490560d7a0812101f4db9bb4f827d5c2d", Image: fillImage, Kernels: []Kernel{
 		{Name: "fill_random", Params: 5},
 		{Name: "read_memory", Params: 3},
 	}},
-	{Name: "layer", SHA256: "a461fa8bdae1cac7746a63099a684debf084ba6a39b9821ff476afc2f2edbf05", Image: layerImage, Kernels: []Kernel{
+	{Name: "layer", SHA256: "596a356c0809b7b1c360fa1acec2f8c24d4071a9b2c1bee7d97e78fad7a9b43a", Image: layerImage, Kernels: []Kernel{
 		{Name: "embed", Params: 7},
 		{Name: "rmsnorm", Params: 8},
 		{Name: "silu_mul", Params: 4},
 	}},
-	{Name: "plan", SHA256: "d83240123665ba3d2d8fecbf255111a4e1328d92ef428d0db14323f73434ac10", Image: planImage, Kernels: []Kernel{
+	{Name: "plan", SHA256: "a321232c384e8179dad5edab0d7eb600d7a6ae42cab282c756d740973db198ed", Image: planImage, Kernels: []Kernel{
 		{Name: "decode_plan", Params: 10},
 		{Name: "prefill_plan", Params: 11},
 		{Name: "scatter_pages", Params: 5},
 	}},
-	{Name: "prefill", SHA256: "f73d3435952189112f7d9f9e2c633ecd5179c4a4fc054de20d923b4a97e0c6b6", Image: prefillImage, Kernels: []Kernel{
+	{Name: "prefill", SHA256: "0d05b55a9487f35120416bfee7d5b53385fd180165d903c0bf1daa3cbfb867ce", Image: prefillImage, Kernels: []Kernel{
 		{Name: "prefill_attention_128", Params: 11},
 		{Name: "prefill_attention_256", Params: 11},
 		{Name: "prefill_attention_64", Params: 11},
@@ -63,23 +63,23 @@ var modules = []Module{
 		{Name: "prefill_attention_fp8_256", Params: 11},
 		{Name: "prefill_attention_fp8_64", Params: 11},
 	}},
-	{Name: "product", SHA256: "43540c5d3c7be8dd12a89e75b61054fcccc5bfa8f5c28a853ff9cc51818105c3", Image: productImage, Kernels: []Kernel{
+	{Name: "product", SHA256: "98a117d27c5f9badb362fd18061e0586e018caa1b9636ed8bed86f83da7efc7d", Image: productImage, Kernels: []Kernel{
 		{Name: "product_bf16_16", Params: 20},
 		{Name: "product_bf16_8", Params: 20},
 		{Name: "product_e4m3_16", Params: 20},
 		{Name: "product_e4m3_8", Params: 20},
 	}},
-	{Name: "quantize", SHA256: "cee9997afc34b448fea24a24bdb36b9cf667bc8d2f20d26316b093b5372845af", Image: quantizeImage, Kernels: []Kernel{
+	{Name: "quantize", SHA256: "f4094323caf1a069aa97a6d29799776eb70c85bf7453d77f502f61984fbdd151", Image: quantizeImage, Kernels: []Kernel{
 		{Name: "dequantize_rows", Params: 5},
 		{Name: "quantize_rows", Params: 5},
 		{Name: "split_rows", Params: 5},
 		{Name: "sum_split", Params: 4},
 	}},
-	{Name: "rope", SHA256: "db258f58705f3048f47fb04ab655279727baddfa94d6881d5efc4436404ebeee", Image: ropeImage, Kernels: []Kernel{
+	{Name: "rope", SHA256: "c7e33ae477dcf179c0a74fe8083e543a2c414f098346635dd04994e7384972de", Image: ropeImage, Kernels: []Kernel{
 		{Name: "rope_append", Params: 21},
 		{Name: "rope_append_fp8", Params: 21},
 	}},
-	{Name: "sample", SHA256: "611717b78cd2d9bcae3def7065f806515af36b9db7ceefc575174cdcc757b4d9", Image: sampleImage, Kernels: []Kernel{
+	{Name: "sample", SHA256: "cbedf3a1062790804c020d97dc382836291424c3ede3a3196bc531345e7f2eca", Image: sampleImage, Kernels: []Kernel{
 		{Name: "sample", Params: 6},
 	}},
 }

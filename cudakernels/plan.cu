@@ -78,11 +78,12 @@ extern "C" __global__ void __launch_bounds__(1024) decode_plan(
   }
   if (threadIdx.x == 0) {
     // Every merging thread block has `share` elements of 4 floats, each of 2^lanes threads.
-    const int quads = (int)(group * storedHeadDim((int)headDim) / 4), mergers = (grid + MERGE_STRIDE - 1) / MERGE_STRIDE;
-    const int share = (nitems * quads + mergers - 1) / mergers;
+    const int elements = nitems * (int)(group * storedHeadDim((int)headDim) / 4);
+    const int stride = elements <= grid / MERGE_STRIDE * DECODE_CONSUMERS ? MERGE_STRIDE : 1;
+    const int mergers = (grid + stride - 1) / stride, share = (elements + mergers - 1) / mergers;
     int lanes = 0;
-    while (lanes < 5 && share << (lanes + 1) <= 128) ++lanes;
-    *plan.head = make_int4(nitems, share, lanes, total);
+    while (lanes < 5 && share << (lanes + 1) <= DECODE_CONSUMERS) ++lanes;
+    *plan.head = make_int4(elements, share, lanes, stride);
   }
 }
 

@@ -6,10 +6,12 @@
 __host__ __device__ inline int storedHeadDim(int headDim) { return headDim <= 64 ? 64 : headDim <= 128 ? 128 : 256; }
 
 constexpr int MAX_GRID = 1024;
+constexpr int DECODE_CONSUMERS = 128;  // threads that compute, and merge
 // Every second thread block of the decode attention merges. The others end with their
 // runs, so that those of the next kernel take their places and begin to read while the
 // merge waits for the last runs. With all of them a launch of 46 us on an H100 takes 1.2
 // us longer, one of 13 us 1.4; with every fourth the merge of many parts takes too long.
+// All merge where half of them had more elements than threads.
 constexpr int MERGE_STRIDE = 2;
 
 // What one thread block of the decode attention reads: a run of the concatenated
@@ -28,7 +30,7 @@ struct alignas(16) Run {
 
 // A layer's decode plan. step.go computes its size.
 struct DecodePlan {
-  int4* head;   // items, elements a merging thread block has, log2 of threads an element, pages
+  int4* head;   // elements to merge, of one thread block, log2 of threads an element, MERGE_STRIDE or 1
   Run* runs;    // [MAX_GRID]
   int4* items;  // [MAX_GRID]: cut pair, first thread block, parts
   int4* heads;  // pairs and one more: first page in the concatenation, start block, slot, position
