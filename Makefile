@@ -21,7 +21,7 @@ help:
 build:
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o moaserve .
 
-## serve: build, fetch SmolLM2-135M (93 MB) and serve it on 127.0.0.1:8080
+## serve: build, fetch SmolLM2-135M (98 MB) and serve it on 127.0.0.1:8080
 .PHONY: serve
 serve: build $(MODEL)
 	./moaserve serve --model $(MODEL)

@@ -23,7 +23,7 @@ type benchCmd struct {
 	Depths      []int    `help:"Lengths of the prompts, in tokens." default:"16,512,2048,7000"`
 	Batches     []int    `help:"Streams at a time." default:"1"`
 	PromptMix   float64  `help:"Mix the lengths of a batch's prompts: 0.5 spreads them evenly from half the depth to one and a half of it." default:"0" placeholder:"SHARE"`
-	Steps       int      `help:"Decode steps to measure, all streams taking part; 0 measures prompts only." default:"64" aliases:"tokens"`
+	Steps       int      `help:"Decode steps to measure, all streams taking part; 0 measures prompts only." default:"64"`
 	Repeat      int      `help:"Runs of each point; the one of median decode speed is printed." default:"1"`
 	Rehearse    bool     `help:"Read each kind of prompts once before they are measured, so that what a device tunes for new shapes does not count." default:"true" negatable:""`
 	Temperature float32  `help:"Temperature of the sampling; 0 takes the likeliest token." default:"0"`

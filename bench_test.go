@@ -63,7 +63,7 @@ func TestBenchRefusesWrongFlags(t *testing.T) {
 
 func TestBenchFlagsSayWhatIsMeasured(t *testing.T) {
 	c := parseBench(t, "--model", "synthetic:tiny", "--plans", `dense,uniform:25%\,floor=64`, "--depths", "200,700", "--batches", "1,5", "--prompt-mix", "0.5",
-		"--tokens", "20", "--repeat", "3", "--no-rehearse", "--temperature", "0.5", "--bandwidth", "10", "--gap-prompt", "600", "--gap-tokens", "900")
+		"--steps", "20", "--repeat", "3", "--no-rehearse", "--temperature", "0.5", "--bandwidth", "10", "--gap-prompt", "600", "--gap-tokens", "900")
 	plans := []string{"dense", "uniform:25%,floor=64"}
 	points := measure.Options{
 		Plans: plans, Depths: []int{200, 700}, Batches: []int{1, 5}, PromptMix: 0.5, Steps: 20, Repeat: 3, Temperature: 0.5, Bound: 10e9,

@@ -23,8 +23,8 @@ import (
 type chatCmd struct {
 	URL         string   `help:"Address of the server." default:"http://127.0.0.1:8080"`
 	APIKey      string   `help:"API key, when the server wants one."`
-	Model       string   `help:"Model name; by default the server's first."`
-	Plan        string   `help:"Plan to run under; by default the model's."`
+	Model       string   `help:"Model name; by default the server's first." env:"MOASERVE_CHAT_MODEL"`
+	Plan        string   `help:"Plan to run under; by default the model's." env:"MOASERVE_CHAT_PLAN"`
 	File        []string `help:"Text files to attach before the first question." type:"existingfile" short:"f"`
 	System      string   `help:"System message."`
 	MaxTokens   int      `help:"Longest answer, in tokens; 0 means to the end of the context." default:"1024"`
@@ -49,9 +49,7 @@ func (c *chatCmd) Run(ctx context.Context) error {
 		c.Model = models.Models[0].ID
 	}
 	talk := &conversation{chatCmd: c, client: cl, session: uuid.NewString()}
-	if c.System != "" {
-		talk.add(openai.ChatMessageRoleSystem, c.System)
-	}
+	talk.begin()
 	for _, path := range c.File {
 		if err := talk.attach(path); err != nil {
 			return err
@@ -69,6 +67,14 @@ type conversation struct {
 	session  string
 	messages []openai.ChatCompletionMessage
 	attached string // files that go in front of the next question
+}
+
+// begin starts anew, with nothing but the system message.
+func (t *conversation) begin() {
+	t.messages, t.attached = nil, ""
+	if t.System != "" {
+		t.add(openai.ChatMessageRoleSystem, t.System)
+	}
 }
 
 func (t *conversation) add(role, content string) {
@@ -116,7 +122,7 @@ func (t *conversation) loop(ctx context.Context, in io.Reader) error {
 		case command == "/quit" || command == "/exit":
 			return nil
 		case command == "/clear":
-			t.messages, t.attached = nil, ""
+			t.begin()
 		case command == "/file":
 			if err := t.attach(strings.TrimSpace(rest)); err != nil {
 				fmt.Fprintln(os.Stderr, err)

@@ -19,7 +19,8 @@ import (
 var version = "dev"
 
 // cli is the command line. Every flag is also an environment variable
-// (MOASERVE_ and the flag's name) and a key of the configuration file.
+// (MOASERVE_ and the flag's name; chat's model and plan are MOASERVE_CHAT_...) and a key of
+// the configuration file.
 type cli struct {
 	Config kong.ConfigFlag `help:"Read flags from this YAML file." placeholder:"FILE" type:"existingfile"`
 
@@ -41,7 +42,7 @@ func (versionCmd) Run() error {
 }
 
 const description = `An OpenAI-compatible server for long documents. Every KV head keeps only its own
-span of the context, as a MoA plan says: half the KV cache or less, decoding several times faster.
+span of the context, as a MoA plan says: half the KV cache or less, and more tokens a second the longer the document.
 
   moaserve serve --model model.gguf                    the plan that fits the model, or dense
   moaserve serve --model model.gguf --plan uniform:50%

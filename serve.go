@@ -34,7 +34,7 @@ type serveCmd struct {
 	CORSOrigins   []string `name:"cors-origins" help:"Origins whose web pages may call the server, or *." placeholder:"ORIGIN,..."`
 	MaxBody       size     `help:"Largest request body." default:"64MiB" placeholder:"SIZE"`
 	QueueRequests int      `help:"Requests that may wait for admission." default:"256"`
-	QueueTokens   int      `help:"Prompt tokens that may wait for admission." default:"4000000"`
+	QueueTokens   int      `help:"Prompt tokens that may wait for admission." default:"4194304"`
 
 	WarmUp        bool    `help:"Prepare the CUDA backend for the common kinds of steps before the first request." default:"true" negatable:""`
 	DecodeStretch float64 `help:"How many times as long the step between two tokens may take while prompts of others are read. More reads prompts faster, less keeps tokens flowing." default:"2.5"`

@@ -129,6 +129,14 @@ func TestCORSIsOffUnlessAskedFor(t *testing.T) {
 	if r.status != 204 || r.header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(r.header.Get("Access-Control-Allow-Headers"), "Authorization") {
 		t.Errorf("preflight: %d %v", r.status, r.header)
 	}
+	for _, want := range []string{"GET", "POST", "DELETE"} { // what docs/api.md has
+		if !strings.Contains(r.header.Get("Access-Control-Allow-Methods"), want) {
+			t.Errorf("a page may not %s: %v", want, r.header)
+		}
+	}
+	if !strings.Contains(r.header.Get("Access-Control-Allow-Headers"), headerSession) {
+		t.Errorf("a page may not name a session: %v", r.header)
+	}
 	// A page must be able to read errors too.
 	r = on.post(t, "/v1/chat/completions", `{}`, "Origin", origin)
 	if r.status != 401 || r.header.Get("Access-Control-Allow-Origin") != origin {

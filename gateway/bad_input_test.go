@@ -270,7 +270,7 @@ func TestBodiesOfOtherKindsAreRefused(t *testing.T) {
 
 func TestEveryErrorOfTheCatalogueHasTheWireShape(t *testing.T) {
 	seen := map[string]bool{}
-	for _, k := range catalogue {
+	for _, k := range errorKinds {
 		e := parseError(t, newError(k).appendJSON(nil))
 		if seen[e.Code] {
 			t.Errorf("%s is there twice", e.Code)

@@ -28,8 +28,8 @@ func (s *Server) cors(ctx *fasthttp.RequestCtx) bool {
 	if !ctx.IsOptions() || len(ctx.Request.Header.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 {
 		return false
 	}
-	h.Set(fasthttp.HeaderAccessControlAllowMethods, "GET, POST")
-	h.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, Content-Type, X-Api-Key, X-Request-Id, X-Progress")
+	h.Set(fasthttp.HeaderAccessControlAllowMethods, "GET, POST, DELETE")
+	h.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, Content-Type, X-Api-Key, X-Progress, "+headerRequestID+", "+headerSession)
 	h.Set(fasthttp.HeaderAccessControlMaxAge, "600")
 	ctx.SetStatusCode(fasthttp.StatusNoContent)
 	return true

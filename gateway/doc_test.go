@@ -18,7 +18,7 @@ func TestTheDocumentationNamesEverythingAClientCanMeet(t *testing.T) {
 			t.Errorf("docs/api.md does not name the %s %s", what, name)
 		}
 	}
-	for _, k := range catalogue {
+	for _, k := range errorKinds {
 		want("error code", k.code)
 	}
 	for _, f := range ignoredFields {

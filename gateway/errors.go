@@ -72,8 +72,8 @@ var (
 	kindUnhealthy       = errorKind{"unhealthy", 503, typeServer, "The engine is not able to serve."}
 )
 
-// catalogue lists the kinds for the tests and for whatever prints them.
-var catalogue = []errorKind{
+// errorKinds lists every kind: tests hold docs/api.md against it.
+var errorKinds = []errorKind{
 	kindInvalidJSON, kindInvalidType, kindInvalidValue, kindMissing, kindUnsupported, kindTooMany, kindTooLong,
 	kindContextLength, kindTemplate, kindMalformed, kindInvalidKey, kindHost, kindModelNotFound, kindSessionNotFound, kindNotFound,
 	kindMethod, kindTimeout, kindLength, kindTooLarge, kindMediaType, kindEncoding, kindRateLimit,
@@ -103,10 +103,9 @@ func errorf(k errorKind, param, format string, args ...any) *apiError {
 	return &apiError{errorKind: k, param: param}
 }
 
-// contextError says that a request does not fit.
+// contextError says that a request does not fit. Which field is at fault the caller knows.
 func contextError(prompt, maxTokens, context int) *apiError {
 	e := newError(kindContextLength)
-	e.param = "messages"
 	e.promptTokens, e.context = prompt, context
 	e.message = fmt.Sprintf("The context holds %d tokens. The prompt has %d", context, prompt)
 	if maxTokens > 0 {

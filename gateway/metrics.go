@@ -23,8 +23,8 @@ var (
 const labelModel = "model_name"
 
 // metrics is everything under /metrics. A request here is one sequence: a call
-// with n = 4 counts four times. Each name without a colon has the vLLM alias
-// given in vllmAliases, with the same value.
+// with n = 4 counts four times. What vLLM has, too, is repeated under its name: see
+// vllmAliases.
 type metrics struct {
 	registry *prometheus.Registry
 

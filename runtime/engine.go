@@ -20,18 +20,18 @@ import (
 // Engine is an opened model with its scheduler running. Its methods are safe for
 // concurrent use.
 type Engine struct {
-	name      string
-	files     *files
-	model     *model.Model
-	tokenizer *tokenizer.Tokenizer
-	template  *chat.Template
-	plans     []*plan.Plan // the default first
-	context   int
-	pages     int
-	chunk     int // tokens of the longest prefill chunk
-	device    backend.Device
-	engine    *engine.Engine
-	log       *slog.Logger
+	name       string
+	files      *files
+	model      *model.Model
+	tokenizer  *tokenizer.Tokenizer
+	template   *chat.Template
+	plans      []*plan.Plan // the default first
+	context    int
+	pages      int
+	stepTokens int // new tokens of a step at most
+	device     backend.Device
+	engine     *engine.Engine
+	log        *slog.Logger
 }
 
 // Name is what clients call the model.
@@ -47,9 +47,9 @@ func (e *Engine) Context() int { return e.context }
 func (e *Engine) Plans() []*plan.Plan { return e.plans }
 
 // StepTokens returns how many new tokens a step has at most.
-func (e *Engine) StepTokens() int { return e.chunk }
+func (e *Engine) StepTokens() int { return e.stepTokens }
 
-// KVPages returns the size of the KV cache in pages, and KVBytes in bytes.
+// KVPages returns the size of the KV cache in pages.
 func (e *Engine) KVPages() int { return e.pages }
 
 // KVBytes returns the size of the KV cache in bytes.
@@ -173,7 +173,7 @@ func (e *Engine) refusal(err error, p *plan.Plan, r Request) error {
 func (e *Engine) fits(p *plan.Plan) int {
 	return sort.Search(e.context, func(n int) bool {
 		tokens := n + 1
-		return p.Bind(tokens).PeakPages(0, tokens, e.chunk) > e.pages
+		return p.Bind(tokens).PeakPages(0, tokens, e.stepTokens) > e.pages
 	})
 }
 

@@ -50,8 +50,9 @@ type Options struct {
 	Store planstore.Store
 	// Context bounds prompt and answer together; 0 means the model's own.
 	Context int
-	// KVBytes bounds the KV cache; 0 lets Open choose (see kvPages): KVSequences full
-	// contexts at most (default 16).
+	// KVBytes is the size of the KV cache in bytes; 0 lets Open choose. On a GPU that is nine
+	// tenths of the free memory. On a CPU it is room for KVSequences full contexts under the
+	// default plan (default 16) and for a dense one, in at most a quarter of the memory.
 	KVBytes     int64
 	KVSequences int
 	// MaxSequences bounds the sequences that run at a time (default 64, on the CUDA
@@ -232,7 +233,7 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	}
 	e.device = device
 	e.pages = kvPages(o, e.plans[0], e.context, device)
-	e.chunk = o.StepTokens
+	e.stepTokens = o.StepTokens
 	openSpill, err := e.openSpill(ctx, o)
 	if err != nil {
 		return nil, errors.Join(err, device.Close())

@@ -6,8 +6,8 @@ import (
 	"github.com/moaserve/moaserve/runtime/kv/spill"
 )
 
-// Observer is told what an Engine does: the gateway's metrics implement it. Its
-// methods run on the engine's goroutine, between steps, and must not block.
+// Observer is told what an Engine does. It is for programs that embed the runtime; the
+// gateway counts what it learns from the events of requests instead. Its methods run on the engine's goroutine, between steps, and must not block.
 //
 // For n finished requests with k tokens each, n first tokens and n*(k-1) next
 // tokens are observed, preempted or not.

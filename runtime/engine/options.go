@@ -24,7 +24,7 @@ const (
 	DefaultMaxSessions       = 1024
 	DefaultSessionIdle       = time.Hour
 	DefaultMaxQueuedRequests = 256
-	DefaultMaxQueuedTokens   = 4_000_000
+	DefaultMaxQueuedTokens   = 4 << 20
 )
 
 // Options configure an Engine. Zero fields take their defaults.

@@ -85,8 +85,8 @@ func (p *pace) decodeStep(decodes int) time.Duration {
 }
 
 // budget returns the prompt tokens for a step in which that many sequences, at least
-// one, decode; depth tokens come before them in their prompt. It returns 0 when a step
-// without is to be measured.
+// one, decode; depth tokens come before them in their prompt. It returns 0 when the
+// next step should only decode, so that its time is measured.
 func (p *pace) budget(decodes, depth int) int {
 	c := p.class(decodes)
 	if c.alone == 0 || c.mixed >= paceRefresh {
@@ -108,7 +108,8 @@ func (p *pace) budget(decodes, depth int) int {
 	default:
 		most = min(most, firstChunk)
 	}
-	// Rows that are a multiple, down to the smallest; if all of them are too long, that.
+	// The most rows go first, a multiple. If even the fewest take too long, they go all the
+	// same: a prompt must advance.
 	fewest := p.rows - decodes%p.rows
 	for n := p.filled(decodes, most); n > fewest; n -= p.rows {
 		if p.expect(c, decodes, n, depth) <= room {

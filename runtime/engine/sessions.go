@@ -16,7 +16,8 @@ import (
 type SessionInfo struct {
 	ID   string
 	Plan string // of its latest request
-	// Created and Used are when its first and its latest request ended or began.
+	// Created is when its first request was admitted; Used is when one was last admitted or
+	// ended.
 	Created, Used time.Time
 	Requests      uint64
 	Running       int // of which are not finished
