@@ -220,3 +220,22 @@ func TestShortRequestsOvertakeOneThatWaitsForPagesOnlySoOften(t *testing.T) {
 		}
 	})
 }
+
+func TestRequestsThatAwaitAPrefixHoldNobodyUp(t *testing.T) {
+	for _, tenants := range []struct{ documents, chats string }{{"a", "a"}, {"a", "b"}} {
+		inRig(t, engine.Options{MaxSequences: 64, Pages: 4000}, func(r *rig) {
+			document := prompt(4000, 1)
+			for range 2 { // the second waits for what the first computes
+				r.submit(engine.Request{Prompt: document, MaxTokens: 4, Tenant: tenants.documents})
+			}
+			const chats = 40 // more than may overtake one that lacks pages
+			for i := range chats {
+				r.submit(engine.Request{Prompt: prompt(10, uint64(9+i)), MaxTokens: 4, Tenant: tenants.chats})
+			}
+			r.step(1)
+			if s := r.Stats(); s.Running != 1+chats || s.Waiting != 1 {
+				t.Errorf("documents of %s, chats of %s: %d run and %d wait", tenants.documents, tenants.chats, s.Running, s.Waiting)
+			}
+		})
+	}
+}

@@ -263,3 +263,87 @@ func TestNewPromptIsPartOfTheNextStep(t *testing.T) {
 		}
 	})
 }
+
+func TestFailedStepIsTakenBackFromWhoContinuedIt(t *testing.T) {
+	broken := errors.New("out of order")
+	e, w := newAhead(t, engine.Options{Pages: 1000})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first := engine.Request{Prompt: prompt(60, 1), Plan: plan.NewDense(shape)}
+	// It continues block 0, whose last token the fifth step should have computed.
+	second := engine.Request{Prompt: slices.Concat(first.Prompt, answer(first, 70, 4), prompt(20, 3)), Plan: plan.NewDense(shape), MaxTokens: 8}
+	var other *engine.Stream
+	w.before = func(end int) {
+		if end == 4 {
+			cancel() // seen while the fifth is under way, as the second request is
+			var err error
+			if other, err = e.Submit(t.Context(), second); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	steps := 0
+	w.Before = func(*backend.Batch) error {
+		if steps++; steps == 5 {
+			return broken
+		}
+		return nil
+	}
+	s, err := e.Submit(ctx, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drain(s)
+	got := drain(other)
+	// The fake refuses the second request's own first step, too, which read what was never
+	// written. Nobody waits for that one any more.
+	if n := e.Stats().FailedSteps; n != 2 {
+		t.Errorf("%d steps failed, want two", n)
+	}
+	if want := answer(second, len(second.Prompt)+8, 8); got.last.Err != nil || !slices.Equal(got.tokens, want) {
+		t.Errorf("generated %v, %v, want %v", got.tokens, got.last.Err, want)
+	}
+}
+
+// growsToItsEnd returns a request without MaxTokens that ends with its answer's token at,
+// which is new there.
+func growsToItsEnd(n, at int, seed uint64) engine.Request {
+	for ; ; seed++ {
+		r := engine.Request{Prompt: prompt(n, seed), Plan: plan.NewDense(shape)}
+		long := answer(r, 257, at+1)
+		if slices.Index(long, long[at]) == at && !slices.Contains(r.Prompt, long[at]) {
+			r.Stop = []int32{long[at]}
+			return r
+		}
+	}
+}
+
+func TestStreamsThatEndWhileAStepIsBuiltMakeRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, w := newAhead(t, engine.Options{Pages: 16, NoPrefixCache: true})
+		w.Before = func(*backend.Batch) error {
+			time.Sleep(time.Millisecond)
+			return nil
+		}
+		// Two want pages for position 128 while their last token is under way; the third
+		// waits for pages.
+		requests := []engine.Request{growsToItsEnd(60, 68, 1), growsToItsEnd(60, 68, 1000), {Prompt: prompt(60, 5), Plan: plan.NewDense(shape), MaxTokens: 4}}
+		var streams []*engine.Stream
+		for _, r := range requests {
+			s, err := e.Submit(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			streams = append(streams, s)
+		}
+		for i, s := range streams {
+			done := make(chan outcome, 1)
+			go func() { done <- drain(s) }()
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				t.Fatalf("request %d hangs: %+v", i, e.Stats())
+			}
+		}
+	})
+}

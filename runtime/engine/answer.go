@@ -67,7 +67,36 @@ func (e *Engine) fail(st *step, err error) {
 		} else if st.ahead && s.left != (kv.Key{}) {
 			// It ended while the step was under way, and what was kept of it may hold what
 			// the step should have computed.
-			e.prefixes.Remove(s.left)
+			e.forget(s.left)
+		}
+	}
+}
+
+// forget removes a prefix that was never computed. Those who continued it begin anew.
+func (e *Engine) forget(key kv.Key) {
+	e.prefixes.Remove(key)
+	if e.spill != nil {
+		e.spill.Remove(key)
+	}
+	for _, s := range slices.Clone(e.running) {
+		if s.continued == key {
+			e.disown(s)
+			e.requeue(s)
+		}
+	}
+}
+
+// disown takes a sequence out of the steps under way: it may be running again, from
+// another place, when they are answered.
+func (e *Engine) disown(s *sequence) {
+	nobody := &sequence{slot: noSlot}
+	for i := range e.steps {
+		for _, list := range [][]*sequence{e.steps[i].seqs, e.steps[i].owners} {
+			for k, x := range list {
+				if x == s {
+					list[k] = nobody
+				}
+			}
 		}
 	}
 }

@@ -84,10 +84,12 @@ func (e *Engine) begin(s *sequence) {
 	}
 	s.extendKeys(s.total() - 1)
 	n := e.prefixes.Longest(s.usableKeys())
+	s.continued = kv.Key{}
 	if n == nil {
 		return
 	}
 	s.kv.Continue(n)
+	s.continued = s.keys[n.Tokens()/plan.BlockSize-1]
 	s.unknown = true
 	if s.preempted == 0 {
 		s.cached = n.Tokens()

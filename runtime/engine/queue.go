@@ -11,9 +11,26 @@ import (
 // could keep it waiting for ever.
 const maxOvertaken = 32
 
+// maxAwaiting bounds how many requests of a tenant that await a prefix are looked past
+// for one that does not: each look compares all blocks of a prompt.
+const maxAwaiting = 32
+
+// admission says whether a request can be admitted.
+type admission int
+
+const (
+	ready admission = iota
+	// lacksPages: those behind it in its line wait, too, and others may overtake it only
+	// so often.
+	lacksPages
+	// awaitsPrefix: what a prefill or a disk is about to bring spares it work. It holds
+	// nobody up meanwhile.
+	awaitsPrefix
+)
+
 // queue holds the requests that wait for admission: first the preempted ones,
 // oldest first, then those of the tenants, who take turns, each first in, first
-// out.
+// out but for those that await a prefix.
 type queue struct {
 	preempted []*sequence
 	tenants   map[string]*line
@@ -52,33 +69,53 @@ func (q *queue) pushPreempted(s *sequence) {
 }
 
 // next removes and returns the request to admit now; nil when none may be.
-func (q *queue) next(fits func(*sequence) bool) *sequence {
-	if len(q.preempted) > 0 {
-		s := q.preempted[0]
-		if !fits(s) {
+func (q *queue) next(fits func(*sequence) admission) *sequence {
+	for i, s := range q.preempted {
+		switch fits(s) {
+		case ready:
+			q.preempted = slices.Delete(q.preempted, i, i+1)
+			q.n--
+			return s
+		case lacksPages:
 			return nil
 		}
-		q.preempted = q.preempted[1:]
-		q.n--
-		return s
 	}
+	if len(q.preempted) > 0 {
+		return nil
+	}
+	var passed []*sequence // that lack pages
 	for i, l := range q.turns {
-		s := l.seqs[0]
-		if fits(s) {
-			for _, passed := range q.turns[:i] {
-				passed.seqs[0].overtaken++
+		at, how := l.first(fits)
+		switch how {
+		case ready:
+			for _, s := range passed {
+				s.overtaken++
 			}
+			s := l.seqs[at]
 			q.turns = append(slices.Delete(q.turns, i, i+1), l)
-			l.seqs = l.seqs[1:]
+			l.seqs = slices.Delete(l.seqs, at, at+1)
 			q.n--
 			q.drop(l)
 			return s
-		}
-		if s.overtaken >= maxOvertaken {
-			return nil
+		case lacksPages:
+			if l.seqs[at].overtaken >= maxOvertaken {
+				return nil
+			}
+			passed = append(passed, l.seqs[at])
 		}
 	}
 	return nil
+}
+
+// first returns the place of the first request that does not await a prefix, and how it
+// stands with it; awaitsPrefix when there is none.
+func (l *line) first(fits func(*sequence) admission) (int, admission) {
+	for i, s := range l.seqs[:min(len(l.seqs), maxAwaiting)] {
+		if how := fits(s); how != awaitsPrefix {
+			return i, how
+		}
+	}
+	return 0, awaitsPrefix
 }
 
 // remove takes out the requests for which gone is true and returns them.

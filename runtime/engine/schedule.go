@@ -16,8 +16,14 @@ import (
 // there when it needs them.
 func (e *Engine) admit() {
 	chunk, pages := e.o.chunkTokens(), e.pages.Pages()
-	fits := func(s *sequence) bool {
-		return e.committed+s.reservation(chunk, pages) <= pages && !e.awaits(s) && !e.restores(s)
+	fits := func(s *sequence) admission {
+		switch {
+		case e.committed+s.reservation(chunk, pages) > pages:
+			return lacksPages
+		case e.awaits(s) || e.restores(s):
+			return awaitsPrefix
+		}
+		return ready
 	}
 	for len(e.slots) > 0 {
 		s := e.queue.next(fits)
@@ -62,6 +68,11 @@ func (e *Engine) preempt(s *sequence) {
 	e.o.Logger.Debug("sequence preempted: the KV pages are used up",
 		"request", s.req.ID, "tokens", s.total(), "pages", s.kv.Pages())
 	e.keep(s)
+	e.requeue(s)
+}
+
+// requeue takes a sequence off the device until it is admitted again.
+func (e *Engine) requeue(s *sequence) {
 	e.withdraw(s)
 	s.preempted++
 	e.count.Preemptions++

@@ -32,21 +32,22 @@ type sequence struct {
 	// step that chooses it is under way.
 	generated []int32
 
-	kv        *kv.Sequence
-	inSession bool // counted as running by its session
-	chain     *chain
-	keys      []kv.Key // of the whole blocks hashed so far
-	stops     []int    // where prefixes are to be kept, ascending, in whole blocks
-	cached    int      // prompt tokens that came from a kept prefix
-	unknown   bool     // the device does not know the pages of that prefix yet
-	slot      int      // noSlot unless running
-	commit    int      // pages that it holds or may still take
+	kv      *kv.Sequence
+	session *session // counts it as running
+	chain   *chain
+	keys    []kv.Key // of the whole blocks hashed so far
+	stops   []int    // where prefixes are to be kept, ascending, in whole blocks
+	cached  int      // prompt tokens that came from a kept prefix
+	unknown bool     // the device does not know the pages of that prefix yet
+	slot    int      // noSlot unless running
+	commit  int      // pages that it holds or may still take
 
 	planned    int // end of the chunk of the step being built
 	processed  int // prompt tokens reported by Progress events
 	logitsSent int // prompt tokens whose logits were delivered
 	overtaken  int
 	preempted  int
+	continued  kv.Key // the prefix that it began with
 	left       kv.Key // of the prefix that was kept when it ended
 	unrestored bool   // what a disk keeps of its text could not be used
 

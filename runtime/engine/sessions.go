@@ -33,8 +33,8 @@ type SessionInfo struct {
 type sessions struct {
 	mu    sync.Mutex
 	byID  map[sessionID]*session
-	used  list.List // of *session, the latest used first
-	ended []kv.Key  // pinned by sessions that End removed
+	used  list.List  // of *session, the latest used first
+	ended []leftover // of sessions that EndSession removed
 
 	most int
 	idle time.Duration
@@ -45,8 +45,19 @@ type sessionID struct{ tenant, id string }
 type session struct {
 	key     sessionID
 	info    SessionInfo
-	prefix  kv.Key // pinned while info.Pages > 0
+	prefix  kv.Key   // the latest; pinned while info.Pages > 0
+	earlier []kv.Key // those that it replaced, the latest maxEarlier
 	element *list.Element
+}
+
+// maxEarlier bounds what is remembered of a session's turns, so that they can be
+// forgotten on demand: 8 KiB a session.
+const maxEarlier = 256
+
+// leftover is a prefix to be forgotten.
+type leftover struct {
+	key    kv.Key
+	pinned bool
 }
 
 func newSessions(o Options) *sessions {
@@ -75,8 +86,12 @@ func (e *Engine) EndSession(tenant, id string) bool {
 	t.mu.Lock()
 	s := t.byID[sessionID{tenant, id}]
 	if s != nil {
-		if s.info.Pages > 0 {
-			t.ended = append(t.ended, s.prefix)
+		// What is not in the cache any more may be on disk.
+		for _, key := range s.earlier {
+			t.ended = append(t.ended, leftover{key: key})
+		}
+		if s.prefix != (kv.Key{}) {
+			t.ended = append(t.ended, leftover{key: s.prefix, pinned: s.info.Pages > 0})
 		}
 		t.remove(s)
 	}
@@ -99,22 +114,22 @@ func (e *Engine) sessionBegins(s *sequence) {
 	x.info.PromptTokens += uint64(len(s.req.Prompt))
 	x.info.CachedTokens += uint64(s.cached)
 	t.mu.Unlock()
-	s.inSession = true
+	s.session = x
 }
 
 // sessionEnds pins what a finished request left, in the place of what the session
 // had pinned before. kept is false when it left nothing.
 func (e *Engine) sessionEnds(s *sequence, key kv.Key, kept bool) {
-	if !s.inSession {
+	x := s.session
+	if x == nil {
 		return
 	}
-	s.inSession = false
+	s.session = nil
 	t := e.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	x := t.byID[sessionID{s.req.Tenant, s.req.Session}]
-	if x == nil {
-		return // ended or forgotten meanwhile
+	if t.byID[x.key] != x {
+		return // ended or forgotten meanwhile; one of that name may have begun since
 	}
 	t.touch(x.key)
 	x.info.Running = max(0, x.info.Running-1)
@@ -124,6 +139,9 @@ func (e *Engine) sessionEnds(s *sequence, key kv.Key, kept bool) {
 	if n := e.prefixes.Pin(key); n != nil {
 		if x.info.Pages > 0 {
 			e.prefixes.Unpin(x.prefix)
+		}
+		if x.prefix != key && x.prefix != (kv.Key{}) {
+			x.earlier = append(x.earlier[max(0, len(x.earlier)+1-maxEarlier):], x.prefix)
 		}
 		x.prefix, x.info.Tokens, x.info.Pages = key, n.Tokens(), n.Pages()
 	}
@@ -135,13 +153,13 @@ func (e *Engine) sweepSessions() {
 	t := e.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, key := range t.ended {
-		if e.prefixes.Unpin(key) > 0 {
+	for _, x := range t.ended {
+		if x.pinned && e.prefixes.Unpin(x.key) > 0 || t.holds(x.key) {
 			continue // another session's, too
 		}
-		e.prefixes.Remove(key)
+		e.prefixes.Remove(x.key)
 		if e.spill != nil {
-			e.spill.Remove(key)
+			e.spill.Remove(x.key)
 		}
 	}
 	t.ended = t.ended[:0]
@@ -167,6 +185,16 @@ func (e *Engine) sessionEvicted(key kv.Key) {
 			x.info.Tokens, x.info.Pages = 0, 0
 		}
 	}
+}
+
+// holds reports whether a prefix is some session's latest. t.mu is held.
+func (t *sessions) holds(key kv.Key) bool {
+	for _, x := range t.byID {
+		if x.prefix == key {
+			return true
+		}
+	}
+	return false
 }
 
 // count returns the number of sessions.

@@ -130,3 +130,28 @@ func TestEndedSessionLeavesWhatAnotherKeeps(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+func TestRequestOfAnEndedSessionIsNotTheNextOnes(t *testing.T) {
+	inRig(t, engine.Options{}, func(r *rig) {
+		old := r.submit(engine.Request{Prompt: prompt(100, 1), MaxTokens: 3, Session: "s"})
+		r.EndSession("", "s")
+		next := r.submit(engine.Request{Prompt: prompt(100, 2), MaxTokens: 30, Session: "s"})
+		go drain(next)
+		ended := make(chan struct{})
+		go func() {
+			drain(old)
+			close(ended)
+		}()
+		for {
+			select {
+			case <-ended:
+				if got := r.Sessions(""); len(got) != 1 || got[0].Running != 1 || got[0].Tokens != 0 {
+					t.Errorf("the new session is %+v", got)
+				}
+				return
+			default:
+				r.step(1)
+			}
+		}
+	})
+}

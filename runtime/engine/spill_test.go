@@ -166,3 +166,40 @@ type opaquePool int
 
 func (p opaquePool) Pages() int { return int(p) }
 func (opaquePool) Close() error { return nil }
+
+func TestEndedSessionLeavesTheDiskWhenItsPrefixesWereEvicted(t *testing.T) {
+	dense := plan.NewDense(shape)
+	e := free(t, keptIn(t.TempDir(), 40))
+	turns := []engine.Request{{Prompt: prompt(100, 1), Plan: dense, Session: "s"}, {Prompt: slices.Concat(prompt(100, 1), prompt(100, 3)), Plan: dense, Session: "s"}}
+	for _, r := range turns {
+		ask(t, e, r)
+	}
+	ask(t, e, engine.Request{Prompt: prompt(600, 2), Plan: dense}) // takes all pages
+	if got := e.Sessions(""); len(got) != 1 || got[0].Pages != 0 {
+		t.Fatalf("sessions %+v, want one that is not in the cache any more", got)
+	}
+	if !e.EndSession("", "s") {
+		t.Fatal("there is no session")
+	}
+	if _, cached := ask(t, e, engine.Request{Prompt: turns[1].Prompt, Plan: dense}); cached != 0 {
+		t.Errorf("%d tokens of an ended session were continued", cached)
+	}
+}
+
+func TestPrefixTooLongForTheDiskLeavesTheOthersThere(t *testing.T) {
+	dir, dense := t.TempDir(), plan.NewDense(shape)
+	o := engine.Options{Pages: 4000, OpenSpill: func(format string, pageBytes int) (*spill.Store, error) {
+		return spill.Open(dir, spill.Options{MaxBytes: 100 << 20, MaxQueued: int64(60 * pageBytes), Format: format, Model: "fake", PageBytes: pageBytes})
+	}}
+	e := free(t, o)
+	ask(t, e, engine.Request{Prompt: prompt(2000, 1), Plan: dense}) // 32 blocks of 4 heads
+	for seed := range uint64(3) {
+		ask(t, e, engine.Request{Prompt: prompt(315, 2+seed), Plan: dense})
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(files(t, dir)); n != 3 {
+		t.Errorf("%d prefixes are on disk, want the three that fit its queue", n)
+	}
+}

@@ -29,6 +29,7 @@ type step struct {
 // which the device computed meanwhile. A step whose tokens the device keeps is left
 // under way, unless a prompt gets somewhere with it.
 func (e *Engine) compute() {
+	answered := e.count.Steps
 	chosen := e.schedule()
 	st := &e.steps[0]
 	if e.flight == st {
@@ -36,7 +37,9 @@ func (e *Engine) compute() {
 	}
 	e.build(st, chosen)
 	if len(st.seqs) == 0 {
-		e.idle = !e.settle() && len(chosen) == 0
+		// An answer, in schedule or now, may have ended sequences and so made room.
+		e.settle()
+		e.idle = len(chosen) == 0 && e.count.Steps == answered
 		return
 	}
 	e.idle = false
