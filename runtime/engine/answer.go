@@ -16,6 +16,17 @@ import (
 // cannot.
 const sickAfter = 3
 
+// sickFor is for how long after the latest of them. A balancer that sends nothing to a
+// server that is not ready would otherwise never let a step succeed.
+const sickFor = 15 * time.Second
+
+// sickness is what Healthy reports.
+type sickness struct {
+	err  error
+	at   time.Time
+	lost bool // for good
+}
+
 // answer takes the outcome of a step: its results, or the error for which there are
 // none.
 func (e *Engine) answer(st *step, r *backend.Result, err error) {
@@ -56,7 +67,7 @@ func (e *Engine) fail(st *step, err error) {
 	e.failures++
 	e.o.Logger.Error("step failed", "error", err, "sequences", len(st.seqs), "in a row", e.failures)
 	if e.failures >= sickAfter {
-		e.sick.Store(&err)
+		e.sick.Store(&sickness{err: err, at: time.Now()})
 	}
 	if errors.Is(err, backend.ErrDeviceLost) {
 		e.lose(err)
@@ -108,7 +119,7 @@ func (e *Engine) lose(err error) {
 		return // the step that was under way beside tells it once more
 	default:
 	}
-	e.sick.Store(&err)
+	e.sick.Store(&sickness{err: err, lost: true})
 	e.gate.close()
 	e.endAll(err)
 	e.prefixes.Clear() // their pages are gone

@@ -36,7 +36,7 @@ type Engine struct {
 	closing sync.Once
 	closed  error // what Close returns
 	stats   atomic.Pointer[Stats]
-	sick    atomic.Pointer[error]
+	sick    atomic.Pointer[sickness]
 
 	// What follows belongs to the engine's goroutine.
 	queue     *queue
@@ -142,10 +142,11 @@ func (e *Engine) Lost() <-chan struct{} { return e.lost }
 
 // Healthy returns nil while the device works and the last error once several
 // steps in a row have failed or the device is lost. In the first case requests are
-// still tried: a step that succeeds makes the engine healthy again.
+// still tried: a step that succeeds makes the engine healthy again, and so do 15 seconds
+// in which none failed.
 func (e *Engine) Healthy() error {
-	if err := e.sick.Load(); err != nil {
-		return *err
+	if s := e.sick.Load(); s != nil && (s.lost || time.Since(s.at) < sickFor) {
+		return s.err
 	}
 	return nil
 }

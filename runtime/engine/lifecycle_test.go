@@ -113,6 +113,15 @@ func TestFailuresInARowMakeTheEngineUnhealthyUntilAStepSucceeds(t *testing.T) {
 		if err := r.Healthy(); !errors.Is(err, broken) {
 			t.Errorf("after three failed steps: %v", err)
 		}
+		time.Sleep(15 * time.Second) // or until it should be tried again
+		if err := r.Healthy(); err != nil {
+			t.Errorf("a while later: %v", err)
+		}
+		r.submit(engine.Request{Prompt: prompt(5, 1), MaxTokens: 3})
+		r.failStep(broken)
+		if err := r.Healthy(); !errors.Is(err, broken) {
+			t.Errorf("after one more: %v", err)
+		}
 		r.submit(engine.Request{Prompt: prompt(5, 1), MaxTokens: 3})
 		r.step(1)
 		if err := r.Healthy(); err != nil {

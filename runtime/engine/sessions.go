@@ -148,7 +148,8 @@ func (e *Engine) sessionEnds(s *sequence, key kv.Key, kept bool) {
 }
 
 // sweepSessions drops what ended sessions kept and unpins what belongs to sessions
-// that nobody used for long or that are too many.
+// that nobody used for long or that are too many. Of too many it is one of the tenant
+// who has most: names are free, and nobody's may push out another's.
 func (e *Engine) sweepSessions() {
 	t := e.sessions
 	t.mu.Lock()
@@ -165,7 +166,9 @@ func (e *Engine) sweepSessions() {
 	t.ended = t.ended[:0]
 	for t.used.Len() > 0 {
 		x := t.used.Back().Value.(*session)
-		if t.used.Len() <= t.most && (x.info.Running > 0 || time.Since(x.info.Used) < t.idle) {
+		if t.used.Len() > t.most {
+			x = t.leastUsedOfMost()
+		} else if x.info.Running > 0 || time.Since(x.info.Used) < t.idle {
 			break
 		}
 		if x.info.Pages > 0 {
@@ -185,6 +188,25 @@ func (e *Engine) sessionEvicted(key kv.Key) {
 			x.info.Tokens, x.info.Pages = 0, 0
 		}
 	}
+}
+
+// leastUsedOfMost returns the least recently used session of the tenant with the most,
+// of tenants with equally many the one whose is used less recently. There is one; t.mu is
+// held.
+func (t *sessions) leastUsedOfMost() *session {
+	counts := make(map[string]int)
+	for key := range t.byID {
+		counts[key.tenant]++
+	}
+	most := 0
+	for _, n := range counts {
+		most = max(most, n)
+	}
+	e := t.used.Back()
+	for counts[e.Value.(*session).key.tenant] < most {
+		e = e.Prev()
+	}
+	return e.Value.(*session)
 }
 
 // holds reports whether a prefix is some session's latest. t.mu is held.

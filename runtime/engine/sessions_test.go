@@ -155,3 +155,24 @@ func TestRequestOfAnEndedSessionIsNotTheNextOnes(t *testing.T) {
 		}
 	})
 }
+
+func TestManySessionsOfATenantLeaveThoseOfOthers(t *testing.T) {
+	inRig(t, engine.Options{MaxSessions: 3}, func(r *rig) {
+		r.allowAll()
+		ask := func(tenant, session string) {
+			drain(r.submit(engine.Request{Prompt: prompt(100, 1), MaxTokens: 1, Tenant: tenant, Session: session}))
+			time.Sleep(time.Second)
+		}
+		ask("quiet", "only")
+		for i := range 20 {
+			ask("busy", fmt.Sprint(i))
+		}
+		synctest.Wait()
+		if got := r.Sessions("quiet"); len(got) != 1 || got[0].Pages == 0 {
+			t.Errorf("the tenant with one session has %+v", got)
+		}
+		if got := r.Sessions("busy"); len(got) != 2 || got[0].ID != "19" || got[1].ID != "18" {
+			t.Errorf("the tenant with twenty has %+v, want the latest two", got)
+		}
+	})
+}
