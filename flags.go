@@ -12,6 +12,7 @@ import (
 
 	"github.com/moaserve/moaserve/runtime"
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/chat"
 	"github.com/moaserve/moaserve/runtime/synthetic"
 )
 
@@ -28,7 +29,7 @@ type modelFlags struct {
 	MaxSequences int    `help:"Sequences that run at a time; 0 means 64, on the CUDA backend 128." default:"0"`
 	StepTokens   int    `help:"New tokens in one step of the engine, prompts cut into chunks accordingly; 0 means 512, on the CUDA backend 4096." default:"0"`
 	PrefixCache  bool   `help:"Keep the prefixes of prompts and answers as long as pages are free, so that follow-up questions start at once." default:"true" negatable:""`
-	ChatTemplate string `help:"Jinja file to use instead of the model's chat template." type:"existingfile" placeholder:"FILE"`
+	ChatTemplate string `help:"What to use instead of the model's chat template: a Jinja file, or chatml, llama-2 or vicuna." placeholder:"FILE|NAME"`
 }
 
 // Validate refuses a command line without a model. It is a command's own, unless that
@@ -63,14 +64,25 @@ func (f *modelFlags) options() (runtime.Options, error) {
 	if f.Activations == "int16" {
 		o.Activations = backend.Int16
 	}
-	if f.ChatTemplate != "" {
-		src, err := os.ReadFile(f.ChatTemplate)
-		if err != nil {
-			return o, fmt.Errorf("reading the chat template: %w", err)
-		}
-		o.ChatTemplate = string(src)
+	var err error
+	o.ChatTemplate, err = chatTemplate(f.ChatTemplate)
+	return o, err
+}
+
+// chatTemplate returns the Jinja source that --chat-template names: a known one, or a
+// file. It is empty for none.
+func chatTemplate(name string) (string, error) {
+	if name == "" {
+		return "", nil
 	}
-	return o, nil
+	if known, ok := chat.Known(name); ok {
+		return known, nil
+	}
+	source, err := os.ReadFile(kong.ExpandPath(name))
+	if err != nil {
+		return "", fmt.Errorf("the chat template is neither chatml, llama-2, vicuna nor a file that can be read: %w", err)
+	}
+	return string(source), nil
 }
 
 // modelMapper decodes flags of the type "model": paths, which are made absolute and

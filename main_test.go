@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/moaserve/moaserve/runtime/backend"
+	"github.com/moaserve/moaserve/runtime/chat"
 	"github.com/moaserve/moaserve/runtime/plan"
 )
 
@@ -100,5 +103,20 @@ func TestKVTypesOfTheFlagAreTheRuntimes(t *testing.T) {
 		if o, err := c.Serve.options(); err != nil || o.KV != want {
 			t.Errorf("--kv-type %s is type %d (%v), want %d", name, o.KV, err, want)
 		}
+	}
+}
+
+func TestChatTemplatesAreKnownByNameOrReadFromAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "my.jinja")
+	if err := os.WriteFile(file, []byte("{{ messages }}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"": "", "vicuna": chat.Vicuna, "Llama-2": chat.Llama2, file: "{{ messages }}"} {
+		if got, err := chatTemplate(name); err != nil || got != want {
+			t.Errorf("%q: %q, %v", name, got, err)
+		}
+	}
+	if _, err := chatTemplate("alpaca"); err == nil || !strings.Contains(err.Error(), "vicuna") || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an unknown one: %v", err)
 	}
 }

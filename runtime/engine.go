@@ -55,13 +55,10 @@ func (e *Engine) KVPages() int { return e.pages }
 // KVBytes returns the size of the KV cache in bytes.
 func (e *Engine) KVBytes() int64 { return int64(e.pages) * int64(e.device.PageBytes()) }
 
-// memoryMeter is what a device may implement that has memory of its own.
-type memoryMeter interface{ FreeMemory() int64 }
-
 // DeviceFree returns the bytes of the device's memory that nobody uses; false when it
 // has none of its own. It is for an idle engine.
 func (e *Engine) DeviceFree() (int64, bool) {
-	d, ok := e.device.(memoryMeter)
+	d, ok := e.device.(backend.MemoryMeter)
 	if !ok {
 		return 0, false
 	}

@@ -364,7 +364,7 @@ func kvPages(o Options, p *plan.Plan, context int, device backend.Device) int {
 	if o.KVBytes > 0 {
 		return int(max(1, o.KVBytes/int64(pageBytes)))
 	}
-	if d, ok := device.(memoryMeter); ok {
+	if d, ok := device.(backend.MemoryMeter); ok {
 		return int(max(1, int64(deviceShare*float64(d.FreeMemory()))/int64(pageBytes)))
 	}
 	one := max(p.Bind(context).Pages(context), 1)

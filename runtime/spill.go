@@ -34,7 +34,7 @@ func (e *Engine) openSpill(ctx context.Context, o Options) (func(format string, 
 
 // spillQueue returns how many bytes of prefixes may wait for the disk, and so how long
 // one may be: a sixteenth of the memory, up to 2 GiB, which 16 384 tokens of Llama-3-8B
-// take under a dense plan. Copying them holds the engine up for as long as half a second.
+// take under a dense plan. Copying them holds the engine up, so there is a bound.
 func spillQueue() int64 {
 	return min(max(totalMemory()/16, spill.DefaultMaxQueued), 2<<30)
 }

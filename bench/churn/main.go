@@ -1,4 +1,4 @@
-// Churn sends many short random requests through an engine, some of them cancelled,
+// Command churn sends many short random requests through an engine, some of them cancelled,
 // and looks whether anything stays behind: pages, commitments, device memory, memory of
 // the process.
 //

@@ -1,4 +1,4 @@
-// Memory measures what the KV cache of one sequence takes under several plans: the
+// Command memory measures what the KV cache of one sequence takes under several plans: the
 // pages it holds, and by how much the process grows for them. Each point is
 // measured in a process of its own, so that no memory is reused.
 //

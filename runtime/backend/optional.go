@@ -1,5 +1,7 @@
 package backend
 
+import "time"
+
 // WeightGenerator is what a Backend may implement that computes the elements of
 // generated tensors itself (see weights.Generated), so that their bytes need not be
 // made in the host's memory.
@@ -21,3 +23,20 @@ type BandwidthMeter interface {
 	// ReadBandwidth returns bytes a second.
 	ReadBandwidth() (float64, error)
 }
+
+// Warmer is what a Device may implement that has something to prepare, once it has its
+// pool, so that no step is slower for being the first of its kind. No step is under way.
+type Warmer interface{ Warm() error }
+
+// RowMultiple is what a Device may implement whose steps cost the same for some numbers
+// of rows (new tokens): what those are best a multiple of.
+type RowMultiple interface{ RowMultiple() int }
+
+// RowCosts is what a Device may implement that has measured, in Warm, steps of
+// RowMultiple() rows, of twice as many, and so on, without anything that their tokens
+// see.
+type RowCosts interface{ RowCosts() []time.Duration }
+
+// MemoryMeter is what a Device may implement that has memory of its own: the bytes of it
+// that nobody uses. It is for a device without a step under way.
+type MemoryMeter interface{ FreeMemory() int64 }

@@ -69,7 +69,7 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("allocating %d KV pages: %w", o.Pages, err)
 	}
-	if w, ok := dev.(warmer); ok && o.Warm {
+	if w, ok := dev.(backend.Warmer); ok && o.Warm {
 		if err := w.Warm(); err != nil {
 			return nil, errors.Join(fmt.Errorf("warming the device up: %w", err), pool.Close())
 		}
@@ -98,10 +98,6 @@ func New(dev backend.Device, m *model.Model, o Options) (*Engine, error) {
 	go e.run()
 	return e, nil
 }
-
-// warmer is what a device may implement that has something to prepare, once it has
-// its pool.
-type warmer interface{ Warm() error }
 
 // Submit queues a request and returns its stream. It does not wait for the
 // device. A request that cannot run is refused here: with [ErrInvalidRequest],

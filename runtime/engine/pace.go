@@ -53,20 +53,12 @@ const (
 	aloneWeight, aloneWeightUp = 1. / 16, 1. / 4
 )
 
-// rowMultiple is what a device may implement whose steps cost the same for some numbers
-// of rows: what they are best a multiple of.
-type rowMultiple interface{ RowMultiple() int }
-
-// rowCosts is what a device may implement that has measured steps of RowMultiple() rows,
-// twice as many, and so on, without anything that their tokens see.
-type rowCosts interface{ RowCosts() []time.Duration }
-
 func newPace(o Options, dev backend.Device) *pace {
 	p := &pace{stretch: o.DecodeStretch, most: o.PrefillChunkWithDecode, rows: 1}
-	if d, ok := dev.(rowMultiple); ok {
+	if d, ok := dev.(backend.RowMultiple); ok {
 		p.rows = d.RowMultiple()
 	}
-	if d, ok := dev.(rowCosts); ok {
+	if d, ok := dev.(backend.RowCosts); ok {
 		p.costs = d.RowCosts()
 	}
 	return p

@@ -57,9 +57,6 @@ func (t Type) String() string {
 // for the floating-point types and 0 for values that are no Type.
 func (t Type) BlockElems() int { return t.layout().elems }
 
-// BlockBytes returns the size of a block of BlockElems elements.
-func (t Type) BlockBytes() int { return t.layout().bytes }
-
 // RowBytes returns the size of n consecutive elements, n being a multiple of
 // BlockElems. It is 0 for values that are no Type.
 func (t Type) RowBytes(n int) int {

@@ -48,7 +48,13 @@ type Device struct {
 	dirty        bool  // a step failed half-way: workspaces must be reset
 }
 
-var _ backend.Ahead = (*Device)(nil)
+var (
+	_ backend.Ahead       = (*Device)(nil)
+	_ backend.Warmer      = (*Device)(nil)
+	_ backend.RowMultiple = (*Device)(nil)
+	_ backend.RowCosts    = (*Device)(nil)
+	_ backend.MemoryMeter = (*Device)(nil)
+)
 
 // load makes everything that lives as long as the device.
 func (d *Device) load(ctx context.Context, m *model.Model, src weights.Source) error {

@@ -11,13 +11,15 @@
 // What a step needs from the host is one copy: a header, the sequences, and the
 // rows (new tokens) with the decoding sequences first. Page tables live on the
 // device and change by deltas; spans are computed there from the rules of the
-// plans. A step is a graph, recorded once for its shape (rows and logits in buckets
-// of 1, 2, 4, ...) and replayed; the rows between the step and its bucket are
-// computed and never looked at. The host waits once, for the sampled tokens, and may
+// plans. Steps of a shape share a graph; rows and logits are rounded up to powers of two,
+// beyond 64 to multiples of 64, and what is between a step and its bucket is computed and
+// never looked at. The host waits once, for the sampled tokens, and may
 // begin the next step before it does: two inputs and two outputs take turns.
 //
-// The first step of a shape lets cuBLASLt's algorithms compete and records the graph.
-// Warm does so ahead for the shapes that servers run in.
+// The first step of a shape is launched kernel by kernel, while cuBLASLt's algorithms
+// compete; the second is recorded, and the later ones are replayed. Warm does both ahead
+// for the shapes that servers run in. Steps that read more than 1024 rows of prompts are
+// never recorded: the device hides their launches.
 //
 // # Tokens
 //

@@ -21,12 +21,11 @@ func (s shape) String() string {
 	return fmt.Sprintf("step of %d rows and %d logits (decode: %t, prefill: %t)", s.rows, s.logits, s.decodes, s.prefills)
 }
 
-// recorded reports whether steps of the shape become graphs: not those so long that
+// recordable reports whether steps of the shape become graphs: not those so long that
 // launches are hidden and memory is better spent on other things.
-func (s shape) recorded() bool { return !s.prefills || s.rows <= warmMixed }
+func (s shape) recordable() bool { return !s.prefills || s.rows <= warmMixed }
 
-// graph is the step of a shape; nil when it was launched once and not recorded
-// yet.
+// graph is what is kept of a shape. recorded is nil until its second step.
 type graph struct{ recorded *cudadrv.Graph }
 
 // maxGraphs bounds the graphs that are kept. A graph takes about a megabyte of
@@ -44,7 +43,7 @@ func (d *Device) run(s shape) error {
 		}
 		return p.err
 	}
-	if !s.recorded() {
+	if !s.recordable() {
 		return add()
 	}
 	g, seen := d.graphs[s]

@@ -63,7 +63,7 @@ func (d *Device) RowCosts() []time.Duration { return slices.Clone(d.rowCosts) }
 // is recorded.
 func (d *Device) prepare(s shape) error {
 	passes := warmPasses
-	if !s.recorded() {
+	if !s.recordable() {
 		passes = 1
 	}
 	for range passes {
