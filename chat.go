@@ -2,13 +2,17 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,11 +36,15 @@ type chatCmd struct {
 	Question    []string `arg:"" optional:"" help:"Ask this one question and exit; without it, questions are read from the terminal."`
 }
 
+// interruptedStatus is what shells report of a program that SIGINT ended.
+const interruptedStatus = 130
+
 // maxAttachment bounds a file: no context holds more.
 const maxAttachment = 32 << 20
 
 // Run holds the conversation.
 func (c *chatCmd) Run(ctx context.Context) error {
+	c.URL = withScheme(c.URL)
 	cl := client.New(c.URL, c.APIKey)
 	if c.Model == "" {
 		models, err := cl.ListModels(ctx)
@@ -56,6 +64,11 @@ func (c *chatCmd) Run(ctx context.Context) error {
 		}
 	}
 	if len(c.Question) > 0 {
+		if info, err := os.Stdin.Stat(); err == nil && info.Mode()&os.ModeCharDevice == 0 { // something may be piped in
+			if err := talk.attachFrom(os.Stdin, "standard input"); err != nil {
+				return err
+			}
+		}
 		return talk.ask(ctx, strings.Join(c.Question, " "))
 	}
 	return talk.loop(ctx, os.Stdin)
@@ -91,11 +104,25 @@ func (t *conversation) attach(path string) error {
 	if info.Size() > maxAttachment {
 		return fmt.Errorf("%s has %d bytes; at most %d can be attached", path, info.Size(), maxAttachment)
 	}
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	t.attached += fmt.Sprintf("Document %s:\n\n%s\n\n", filepath.Base(path), strings.ToValidUTF8(string(text), "\uFFFD"))
+	defer func() { _ = f.Close() }()
+	return t.attachFrom(f, filepath.Base(path))
+}
+
+// attachFrom is attach for a text that has no path. An empty one is none.
+func (t *conversation) attachFrom(r io.Reader, name string) error {
+	text, err := io.ReadAll(io.LimitReader(r, maxAttachment+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading %s: %w", name, err)
+	case len(text) > maxAttachment:
+		return fmt.Errorf("%s has more than %d bytes", name, maxAttachment)
+	case len(text) > 0:
+		t.attached += fmt.Sprintf("Document %s:\n\n%s\n\n", name, strings.ToValidUTF8(string(text), "\uFFFD"))
+	}
 	return nil
 }
 
@@ -103,8 +130,18 @@ const chatHelp = "Commands: /file PATH attaches a text file, /clear starts anew,
 
 func (t *conversation) loop(ctx context.Context, in io.Reader) error {
 	interactive := term.IsTerminal(int(os.Stdin.Fd()))
+	var failed error          // the latest, which tells a script that something did
+	var prompting atomic.Bool // an interrupt at the prompt ends the chat, one in an answer only that
+	ask := t.ask
 	if interactive {
 		fmt.Printf("%s at %s. %s\n", t.Model, t.URL, chatHelp)
+		defer context.AfterFunc(ctx, func() {
+			if prompting.Load() {
+				os.Exit(interruptedStatus)
+			}
+		})()
+		ask = t.askInterruptibly
+		ctx = context.WithoutCancel(ctx)
 	}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxAttachment)
@@ -112,9 +149,11 @@ func (t *conversation) loop(ctx context.Context, in io.Reader) error {
 		if interactive {
 			fmt.Print("> ")
 		}
+		prompting.Store(true)
 		if ctx.Err() != nil || !lines.Scan() {
-			return lines.Err()
+			return cmp.Or(lines.Err(), failed)
 		}
+		prompting.Store(false)
 		line := strings.TrimSpace(lines.Text())
 		command, rest, _ := strings.Cut(line, " ")
 		switch {
@@ -130,11 +169,26 @@ func (t *conversation) loop(ctx context.Context, in io.Reader) error {
 		case strings.HasPrefix(command, "/"):
 			fmt.Println(chatHelp)
 		default:
-			if err := t.ask(ctx, line); err != nil {
+			if err := ask(ctx, line); err != nil {
 				fmt.Fprintln(os.Stderr, "error:", err)
+				if !interactive {
+					failed = err
+				}
 			}
 		}
 	}
+}
+
+// askInterruptibly is ask, but an interrupt ends the answer and nothing else.
+func (t *conversation) askInterruptibly(ctx context.Context, question string) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	err := t.ask(ctx, question)
+	if ctx.Err() != nil {
+		fmt.Println("\n[stopped]")
+		return nil
+	}
+	return err
 }
 
 // ask sends a question and prints the answer as it comes. A question that fails
@@ -156,7 +210,7 @@ func (t *conversation) stream(ctx context.Context) (string, error) {
 	start := time.Now()
 	s, err := t.client.Stream(ctx, client.Request{
 		ChatCompletionRequest: openai.ChatCompletionRequest{
-			Model: t.Model, Messages: t.messages, MaxCompletionTokens: t.MaxTokens, Temperature: t.Temperature,
+			Model: t.Model, Messages: t.messages, MaxCompletionTokens: t.MaxTokens, Temperature: max(t.Temperature, math.SmallestNonzeroFloat32), // a 0 would not be sent
 			StreamOptions: &openai.StreamOptions{IncludeUsage: true},
 		},
 		Plan: t.Plan, Session: t.session, Progress: true,
@@ -178,7 +232,7 @@ func (t *conversation) stream(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if p := chunk.Progress; p != nil {
+		if p := chunk.Progress; p != nil && term.IsTerminal(int(os.Stderr.Fd())) {
 			if bar == nil {
 				bar = progressbar.NewOptions(p.Total-p.Cached, progressbar.OptionSetWriter(os.Stderr),
 					progressbar.OptionSetDescription("reading"), progressbar.OptionClearOnFinish(), progressbar.OptionShowIts())

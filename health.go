@@ -23,7 +23,7 @@ func (c *healthCmd) Run(ctx context.Context) error {
 	if c.Ready {
 		path = "/ready"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(c.URL, "/")+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(withScheme(c.URL), "/")+path, nil)
 	if err != nil {
 		return err
 	}
@@ -36,4 +36,12 @@ func (c *healthCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("%s is %s", path, resp.Status)
 	}
 	return nil
+}
+
+// withScheme returns an address that may lack its scheme, such as localhost:8080.
+func withScheme(url string) string {
+	if strings.Contains(url, "://") {
+		return url
+	}
+	return "http://" + url
 }

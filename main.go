@@ -6,13 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/alecthomas/kong"
-	kongyaml "github.com/alecthomas/kong-yaml"
 )
 
 // version is set by the linker (-X main.version=...).
@@ -22,7 +20,8 @@ var version = "dev"
 // (MOASERVE_ and the flag's name; chat's model and plan are MOASERVE_CHAT_...) and a key of
 // the configuration file.
 type cli struct {
-	Config kong.ConfigFlag `help:"Read flags from this YAML file." placeholder:"FILE" type:"existingfile"`
+	Config      kong.ConfigFlag  `help:"Read flags from this YAML file: serve: {listen: ..., model: ...}." placeholder:"FILE" type:"existingfile"`
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve   serveCmd   `cmd:"" help:"Serve a model over the OpenAI API."`
 	Chat    chatCmd    `cmd:"" help:"Chat with a server in the terminal; attach files."`
@@ -48,7 +47,8 @@ span of the context, as a MoA plan says: half the KV cache or less, and more tok
   moaserve serve --model model.gguf --plan uniform:50%
   moaserve serve --model ./folder --plan plan.json --listen 0.0.0.0:8080 --api-keys secret
 
-Flags can also be set by environment (MOASERVE_LISTEN=...) and in a YAML file (--config).`
+Flags can also be set by environment (MOASERVE_LISTEN=...) and in a YAML file (--config) that has
+them under their commands (serve: {listen: ...}).`
 
 // newParser returns the parser of the command line. The command line wins over
 // the environment, the environment over a configuration file.
@@ -56,30 +56,13 @@ func newParser(c *cli) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("moaserve"),
 		kong.Description(description),
-		kong.UsageOnError(),
+		kong.ShortUsageOnError(),
 		kong.DefaultEnvars("MOASERVE"),
 		kong.NamedMapper("model", kong.MapperFunc(modelMapper)),
-		kong.Vars{"synthetic": syntheticNames()},
+		kong.Vars{"synthetic": syntheticNames(), "version": "moaserve " + version},
 		kong.Configuration(loadConfig, "/etc/moaserve/config.yaml", "~/.config/moaserve/config.yaml"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
-}
-
-// loadConfig reads a configuration file. Kong would let the file win over the
-// environment; here a flag whose variable is set is left alone.
-func loadConfig(r io.Reader) (kong.Resolver, error) {
-	file, err := kongyaml.Loader(r)
-	if err != nil {
-		return nil, err
-	}
-	return kong.ResolverFunc(func(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
-		for _, name := range flag.Envs {
-			if _, set := os.LookupEnv(name); set {
-				return nil, nil
-			}
-		}
-		return file.Resolve(ctx, parent, flag)
-	}), nil
 }
 
 func main() {
