@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"time"
 
 	"github.com/moaserve/moaserve/gateway"
@@ -23,7 +22,7 @@ var _ gateway.Engine = (*served)(nil)
 func newServed(e *runtime.Engine, created time.Time) *served {
 	s := &served{Engine: e}
 	for i, p := range e.Plans() {
-		m := gateway.ModelInfo{ID: e.Name() + ":" + p.Name, Plan: p.Name, Created: created, Context: e.Context()}
+		m := gateway.ModelInfo{ID: e.Name() + ":" + p.Name, Plan: p.Name, Created: created, Context: e.PlanContext(p)}
 		if i == 0 {
 			// The default plan answers to the bare name as well.
 			bare := m
@@ -37,11 +36,6 @@ func newServed(e *runtime.Engine, created time.Time) *served {
 
 // Models lists the bare name first, then NAME:PLAN for each plan.
 func (s *served) Models() []gateway.ModelInfo { return s.models }
-
-// Generate submits a request.
-func (s *served) Generate(ctx context.Context, r runtime.Request) (<-chan runtime.Event, error) {
-	return s.Engine.Generate(ctx, r)
-}
 
 // Tokenize returns the ids of text.
 func (s *served) Tokenize(text string, addSpecial, parseSpecial bool) []int32 {

@@ -159,15 +159,16 @@ func (e *Engine) refusal(err error, p *plan.Plan, r Request) error {
 		return &QueueFullError{Wait: full.Wait, detail: full.Error()}
 	case errors.Is(err, engine.ErrNeverFits):
 		// The KV cache is the shorter context here.
-		return &ContextLengthError{PromptTokens: len(r.Prompt), MaxTokens: r.MaxTokens, Context: e.fits(p)}
+		return &ContextLengthError{PromptTokens: len(r.Prompt), MaxTokens: r.MaxTokens, Context: e.PlanContext(p)}
 	case errors.Is(err, engine.ErrClosed):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return err
 }
 
-// fits returns how many tokens of one sequence the KV cache holds under a plan.
-func (e *Engine) fits(p *plan.Plan) int {
+// PlanContext returns how many tokens prompt and answer may have together under a plan:
+// Context, or less where the KV cache does not hold one sequence that long.
+func (e *Engine) PlanContext(p *plan.Plan) int {
 	return sort.Search(e.context, func(n int) bool {
 		tokens := n + 1
 		return p.Bind(tokens).PeakPages(0, tokens, e.stepTokens) > e.pages

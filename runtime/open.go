@@ -234,6 +234,9 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 	e.device = device
 	e.pages = kvPages(o, e.plans[0], e.context, device)
 	e.stepTokens = o.StepTokens
+	if err := e.checkPages(); err != nil {
+		return nil, errors.Join(err, device.Close())
+	}
 	openSpill, err := e.openSpill(ctx, o)
 	if err != nil {
 		return nil, errors.Join(err, device.Close())
@@ -248,6 +251,25 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 		return nil, errors.Join(err, device.Close())
 	}
 	return e, nil
+}
+
+// checkPages refuses a KV cache that holds next to nothing, and warns of one that is
+// shorter than the context.
+func (e *Engine) checkPages() error {
+	p, page := e.plans[0], int64(e.device.PageBytes())
+	n := e.PlanContext(p)
+	if n >= e.context {
+		return nil
+	}
+	const mib = 1 << 20
+	full := int64(p.Bind(e.context).PeakPages(0, e.context, e.stepTokens)) * page
+	if n < plan.BlockSize {
+		return fmt.Errorf("a KV cache of %.1f MiB holds %d tokens of one sequence under plan %s; its whole context of %d takes %.0f MiB: raise --kv-memory",
+			float64(e.KVBytes())/mib, n, p.Name, e.context, float64(full)/mib)
+	}
+	e.log.Warn("the KV cache is shorter than the context; raise --kv-memory for all of it",
+		"plan", p.Name, "tokens", n, "context", e.context, "kv_memory_for_all", fmt.Sprintf("%.0fMiB", float64(full)/mib))
+	return nil
 }
 
 // defaultName is the file's base name without its extension. A colon would begin the

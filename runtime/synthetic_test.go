@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"bytes"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -122,5 +124,22 @@ func TestWeightBytesCountEverythingOnceAndRowsOfTheEmbedding(t *testing.T) {
 		if got, want := e.WeightBytes(sequences), want+int64(2*c.Hidden*sequences); got != want {
 			t.Errorf("%d sequences: %d bytes, want %d", sequences, got, want)
 		}
+	}
+}
+
+func TestKVCacheShorterThanTheContextIsSaid(t *testing.T) {
+	var log bytes.Buffer
+	// 3 layers of 2 heads hold a page each for a block of a dense sequence: ten blocks.
+	const pages = 60
+	page := int64(openTiny(t, Options{}).PageBytes())
+	e := openTiny(t, Options{KVBytes: pages * page, Plan: "dense", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if got := e.PlanContext(e.Plans()[0]); got != 640 {
+		t.Errorf("%d pages hold %d tokens, want 640", pages, got)
+	}
+	if !strings.Contains(log.String(), "tokens=640 context=4096") {
+		t.Errorf("the log says %s", &log)
+	}
+	if _, err := Open(t.Context(), "synthetic:tiny", Options{Backend: "cpu", KVBytes: page}); err == nil || !strings.Contains(err.Error(), "raise --kv-memory") {
+		t.Errorf("a KV cache of one page: %v", err)
 	}
 }
