@@ -88,8 +88,12 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	plan := e.Plans()[0]
 	log.Info("serving",
 		"model", e.Name(), "plan", plan.Name, "density", fmt.Sprintf("%.2f", plan.Density(e.Context())), "plans", planNames(e), "context", e.Context(),
-		"kv_pages", e.KVPages(), "kv_bytes", e.KVBytes(), "backend", e.Describe(), "address", listener.Addr().String(),
+		"kv_pages", e.KVPages(), "kv_bytes", e.KVBytes(), "backend", e.Describe(), "api_keys", len(keys), "address", listener.Addr().String(),
 		"loaded_in", time.Since(start).Round(time.Millisecond).String())
+
+	if len(keys) == 0 && !isLoopback(listener.Addr()) {
+		log.Warn("there are no API keys: whoever reaches the address may use the server (--api-keys, --api-key-file)")
+	}
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -151,4 +155,10 @@ func newLogger(level, format string) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+}
+
+// isLoopback reports whether only this machine reaches an address.
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }

@@ -41,7 +41,6 @@ func (s *Server) countInputTokens(c *fiber.Ctx) error {
 	}
 	model, _ := o.text("model", 512)
 	prompt := decodeConversation(o, &s.opts.Limits)
-	releaseBody(c)
 	if o.err != nil {
 		return o.err
 	}
@@ -50,6 +49,7 @@ func (s *Server) countInputTokens(c *fiber.Ctx) error {
 		return e
 	}
 	ids, e := s.chatPrompt(prompt)
+	releaseBody(c) // the messages are as large until here
 	if e != nil {
 		return e
 	}

@@ -34,6 +34,10 @@ func parseBody(body []byte, depth int) (*object, *apiError) {
 	case !jsonDepth(body, depth):
 		return nil, errorf(kindInvalidJSON, "", "The body is nested more than %d levels deep.", depth)
 	}
+	// What is not valid is told below, whatever is counted here.
+	if n := countMembers(body); n > maxFields && json.Valid(body) {
+		return nil, errorf(kindTooMany, "", "The body has %d fields; at most %d are accepted.", n, maxFields)
+	}
 	o := &object{}
 	if err := json.Unmarshal(body, &o.fields); err != nil {
 		var syntax *json.SyntaxError
@@ -170,16 +174,24 @@ func (o *object) list(field string, limit int) (elements []json.RawMessage, pres
 	if raw == nil {
 		return nil, false
 	}
-	elements, ok := parseList(raw)
-	switch {
-	case !ok:
+	if !isArray(raw) {
 		o.failType(field, "an array")
-	case len(elements) > limit:
-		o.fail(errorf(kindTooMany, o.name(field), "'%s' has %d elements; at most %d are accepted.", o.name(field), len(elements), limit))
-	default:
-		return elements, true
+		return nil, true
 	}
-	return nil, true
+	return o.elements(raw, field, limit), true
+}
+
+// elements returns those of an array, at most limit: more are an error about the field.
+func (o *object) elements(raw json.RawMessage, field string, limit int) []json.RawMessage {
+	if n := countMembers(raw); n > limit {
+		o.fail(errorf(kindTooMany, o.name(field), "'%s' has %d elements; at most %d are accepted.", o.name(field), n, limit))
+		return nil
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(raw, &elements) != nil { // raw is a part of a valid body
+		o.failType(field, "an array")
+	}
+	return elements
 }
 
 // object reads a nested object. The result reports its errors to its own err.
@@ -294,16 +306,45 @@ func parseInteger(raw json.RawMessage) (int64, bool) {
 	return int64(v), true
 }
 
-func parseList(raw json.RawMessage) ([]json.RawMessage, bool) {
-	if len(raw) == 0 || raw[0] != '[' {
-		return nil, false
+func isArray(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '[' }
+
+// maxFields bounds the fields of an object: more than any has a use for, logit_bias
+// included.
+const maxFields = 2048
+
+// countMembers returns how many elements an array or fields an object has, which must be
+// valid JSON. It takes no memory: decoded, two bytes of "0," would be two dozen.
+func countMembers(raw []byte) int {
+	n, depth, inString, empty := 1, 0, false, true
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		switch {
+		case inString:
+			switch c {
+			case '\\':
+				i++
+			case '"':
+				inString = false
+			}
+		case c == '[' || c == '{':
+			empty = empty && depth == 0
+			depth++
+		case c == ']' || c == '}':
+			depth--
+		case c == ',' && depth == 1:
+			n++
+		case c != ' ' && c != '\t' && c != '\n' && c != '\r':
+			empty, inString = false, c == '"'
+		}
 	}
-	var elements []json.RawMessage
-	return elements, json.Unmarshal(raw, &elements) == nil
+	if empty {
+		return 0
+	}
+	return n
 }
 
 func parseObject(raw json.RawMessage, path string) (*object, bool) {
-	if len(raw) == 0 || raw[0] != '{' {
+	if len(raw) == 0 || raw[0] != '{' || countMembers(raw) > maxFields {
 		return nil, false
 	}
 	o := &object{path: path}

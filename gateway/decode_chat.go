@@ -158,7 +158,7 @@ func decodeContent(o *object, l *Limits, optional bool) string {
 		}
 		return ""
 	}
-	if _, isList := parseList(raw); !isList {
+	if !isArray(raw) {
 		if _, isString := parseString(raw); !isString {
 			o.failType(field, "a string or an array of content parts")
 			return ""

@@ -63,9 +63,12 @@ func decodePrompts(o *object, raw json.RawMessage, l *Limits, vocab int) []textP
 	if s, ok := parseString(raw); ok {
 		return []textPrompt{{text: s}}
 	}
-	elements, ok := parseList(raw)
-	if !ok {
+	if !isArray(raw) {
 		o.failType(field, "a string, an array of strings, an array of token ids or an array of such arrays")
+		return nil
+	}
+	elements := o.elements(raw, field, l.RequestTokens)
+	if o.err != nil {
 		return nil
 	}
 	if len(elements) == 0 {
@@ -91,9 +94,12 @@ func decodePrompts(o *object, raw json.RawMessage, l *Limits, vocab int) []textP
 			prompts = append(prompts, textPrompt{text: s})
 			continue
 		}
-		list, ok := parseList(e)
-		if !ok {
+		if !isArray(e) {
 			o.fail(errorf(kindInvalidType, path, "'%s' must be a string or an array of token ids.", path))
+			return nil
+		}
+		list := o.elements(e, path, l.RequestTokens)
+		if o.err != nil {
 			return nil
 		}
 		ids, ok := parseTokens(list, vocab)

@@ -136,7 +136,7 @@ func (m *meter) event(ev *runtime.Event, now time.Time) {
 // text notes n tokens that came together. They share the time since the last
 // ones evenly, so that there is one latency for each token but the first.
 func (m *meter) text(n int, now time.Time) {
-	if n == 0 {
+	if n <= 0 {
 		return
 	}
 	m.gen.Add(float64(n))
@@ -162,6 +162,8 @@ func (m *meter) finish(ev *runtime.Event, now time.Time) {
 	if ev.Reason == runtime.ReasonCancelled {
 		reason = "abort"
 	}
+	// A token that ends the text is generated, too, and comes with the end.
+	m.text(ev.Usage.CompletionTokens-m.tokens, now)
 	m.end(reason, now)
 	if ev.Reason != runtime.ReasonStop && ev.Reason != runtime.ReasonLength {
 		return

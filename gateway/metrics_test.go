@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -282,5 +283,42 @@ func TestModelObjectsHaveTheOfficialShape(t *testing.T) {
 func TestAliasesAreOneToOne(t *testing.T) {
 	if n := len(slices.Compact(slices.Sorted(maps.Values(vllmAliases)))); n != len(vllmAliases) {
 		t.Errorf("%d names for %d aliases", n, len(vllmAliases))
+	}
+}
+
+func TestTokenThatEndsTheTextCounts(t *testing.T) {
+	m := newMetrics(newFake())
+	x := meter{modelMetrics: m.forModel("m"), start: time.Now(), last: time.Now()}
+	// Two tokens of text and one that ends it, a second apart.
+	for _, ev := range []runtime.Event{
+		{Kind: runtime.EventText, Text: "a", Tokens: someToken}, {Kind: runtime.EventText, Text: "b", Tokens: someToken}, {Kind: runtime.EventText},
+		{Kind: runtime.EventFinished, Reason: runtime.ReasonStop, Usage: runtime.Usage{CompletionTokens: 3}, Timings: runtime.Timings{Decode: 2 * time.Second}},
+	} {
+		x.event(&ev, time.Now())
+	}
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, f := range families {
+		got, want := 0., 0.
+		switch f.GetName() {
+		case "moaserve_request_time_per_output_token_seconds":
+			got, want = f.Metric[0].Histogram.GetSampleSum(), 1
+		case "moaserve_request_generation_tokens":
+			got, want = f.Metric[0].Histogram.GetSampleSum(), 3
+		case "moaserve_generation_tokens_total":
+			got, want = f.Metric[0].Counter.GetValue(), 3
+		default:
+			continue
+		}
+		seen++
+		if got != want {
+			t.Errorf("%s is %v, want %v", f.GetName(), got, want)
+		}
+	}
+	if seen != 3 {
+		t.Errorf("%d of three metrics are there", seen)
 	}
 }
