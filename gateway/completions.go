@@ -172,7 +172,7 @@ func (s *Server) newJob(c *fiber.Ctx, sh *shape, p params, prompts [][]int32, pa
 	}
 	maxTokens := p.maxTokens
 	budget := s.opts.Limits.RequestTokens
-	total := 0
+	total, promptTokens := 0, 0
 	for _, ids := range prompts {
 		if len(ids) == 0 {
 			return nil, errorf(kindInvalidValue, param, "'%s' must not be empty.", param)
@@ -183,9 +183,16 @@ func (s *Server) newJob(c *fiber.Ctx, sh *shape, p params, prompts [][]int32, pa
 			return nil, e
 		}
 		total += p.n * (len(ids) + maxTokens)
+		promptTokens += p.n * len(ids)
 	}
 	if total > budget {
 		return nil, errorf(kindInvalidValue, "n", "The request asks for up to %d tokens in %d choices; at most %d are accepted in one request.", total, choices, budget)
+	}
+	// One choice may always wait; more of them, which the engine queues one by one, would be
+	// refused however often they are sent.
+	if l := &s.opts.Limits; choices > 1 && (choices > l.QueuedRequests || promptTokens > l.QueuedTokens) {
+		return nil, errorf(kindInvalidValue, "n", "The request has %d choices with %d prompt tokens; at most %d with %d can wait for admission. Ask for fewer, or shorten the prompt.",
+			choices, promptTokens, l.QueuedRequests, l.QueuedTokens)
 	}
 	if maxTokens == 0 && choices > 1 {
 		// Without max_tokens each choice may use what the budget leaves it.

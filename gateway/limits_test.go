@@ -172,3 +172,17 @@ func TestBodiesOnTheirWayAreBoundedTogether(t *testing.T) {
 	slow.Close()
 	eventually(t, "the memory is given back", func() bool { return ts.memory.left.Load() == 1<<20 })
 }
+
+func TestChoicesThatCanNeverWaitTogetherAreRefused(t *testing.T) {
+	s := newServer(t, newFake(), Options{Limits: Limits{QueuedRequests: 3, QueuedTokens: 20}})
+	for body, want := range map[string]int{
+		`{"prompt":[1,2,3,4,5,6,7,8,9,10,11,12],"n":2,"max_tokens":1}`:                         400, // 24 tokens
+		`{"prompt":[1,2,3,4],"n":4,"max_tokens":1}`:                                            400, // four choices
+		`{"prompt":[1,2,3,4],"n":3,"max_tokens":1}`:                                            200,
+		`{"prompt":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22],"max_tokens":1}`: 200, // alone
+	} {
+		if r := s.post(t, "/v1/completions", body); r.status != want {
+			t.Errorf("%s: %d %s, want %d", body, r.status, r.body, want)
+		}
+	}
+}
