@@ -60,6 +60,7 @@ type generation struct {
 	n          int // choices a prompt
 	unfinished int // sequences
 	usage      usage
+	reason     string // of the latest sequence that finished
 	over       bool
 	// Of a single sequence the channel is read directly; several are merged.
 	single <-chan runtime.Event
@@ -199,6 +200,7 @@ func (g *generation) note(ev *choiceEvent) {
 		g.ticket.admitted()
 	case runtime.EventFinished:
 		g.unfinished--
+		g.reason = string(ev.Reason)
 		g.usage.completion += ev.Usage.CompletionTokens
 		if ev.index%g.n == 0 {
 			g.usage.prompt += ev.Usage.PromptTokens
@@ -246,7 +248,29 @@ func (g *generation) finish() {
 	for i := range g.meters {
 		g.meters[i].end("abort", now)
 	}
+	g.log(now)
 	g.s.leave()
+}
+
+// log writes the line about a generation that ended: who asked for how much, how long it
+// took, why it ended.
+func (g *generation) log(now time.Time) {
+	if len(g.meters) == 0 {
+		return // it was refused: the line about the request says so
+	}
+	m, ended := &g.meters[0], g.reason
+	if g.unfinished > 0 || ended == string(runtime.ReasonCancelled) {
+		ended = "abort" // as the metrics say
+	}
+	attrs := []any{
+		"request", g.id, "tenant", g.ticket.tenant, "model", m.model, "choices", len(g.meters), "ended", ended,
+		"prompt_tokens", g.usage.prompt, "cached_tokens", g.usage.cached, "completion_tokens", g.usage.completion,
+		"took", now.Sub(m.start).Round(time.Millisecond).String(),
+	}
+	if !m.first.IsZero() {
+		attrs = append(attrs, "first_token_after", m.first.Sub(m.start).Round(time.Millisecond).String())
+	}
+	g.s.log.Info("generation", attrs...)
 }
 
 // collect waits for all answers and returns the response. A client that closes

@@ -114,6 +114,7 @@ type meter struct {
 	modelMetrics
 	prompt      int
 	start, last time.Time
+	first       time.Time // when the first token came
 	tokens      int
 	done        bool
 }
@@ -143,6 +144,7 @@ func (m *meter) text(n int, now time.Time) {
 	share := now.Sub(m.last).Seconds() / float64(n)
 	later := n
 	if m.tokens == 0 {
+		m.first = now
 		m.m.ttft.WithLabelValues(m.model).Observe(now.Sub(m.start).Seconds())
 		later, share = n-1, 0
 	}

@@ -302,7 +302,7 @@ func TestTokenThatEndsTheTextCounts(t *testing.T) {
 	}
 	seen := 0
 	for _, f := range families {
-		got, want := 0., 0.
+		var got, want float64
 		switch f.GetName() {
 		case "moaserve_request_time_per_output_token_seconds":
 			got, want = f.Metric[0].Histogram.GetSampleSum(), 1

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
@@ -46,6 +49,7 @@ func (s *Server) routes() []route {
 const (
 	keyRoute  = "moaserve.route"
 	keyTenant = "moaserve.tenant"
+	keyError  = "moaserve.error"
 )
 
 const headerRequestID = "X-Request-Id"
@@ -122,6 +126,7 @@ const noBody = -2
 // serveHTTP surrounds Fiber's handler with what holds for every request.
 func (s *Server) serveHTTP(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
+		start := time.Now()
 		id := requestID(ctx.Request.Header.Peek(headerRequestID))
 		ctx.Response.Header.Set(headerRequestID, id)
 		defer func() {
@@ -142,7 +147,7 @@ func (s *Server) serveHTTP(next fasthttp.RequestHandler) fasthttp.RequestHandler
 				route = "other"
 			}
 			s.metrics.countHTTP(route, methodLabel(ctx), ctx.Response.StatusCode())
-			s.log.Debug("request", "request", id, "route", route, "status", ctx.Response.StatusCode())
+			s.logRequest(ctx, id, route, start)
 		}()
 		if s.Draining() {
 			ctx.SetConnectionClose()
@@ -157,6 +162,25 @@ func (s *Server) serveHTTP(next fasthttp.RequestHandler) fasthttp.RequestHandler
 		}
 		next(ctx)
 	}
+}
+
+// logRequest writes the line about a request; that of a stream comes when its headers are
+// decided, and its end has a line of its own. Probes and scrapes come every few seconds
+// and tell nothing.
+func (s *Server) logRequest(ctx *fasthttp.RequestCtx, id, route string, start time.Time) {
+	level := slog.LevelInfo
+	switch route {
+	case "/health", "/ready", "/metrics":
+		level = slog.LevelDebug
+	}
+	attrs := []any{
+		"request", id, "client", ctx.RemoteIP().String(), "method", methodLabel(ctx), "route", route, "status", ctx.Response.StatusCode(),
+		"took", time.Since(start).Round(time.Microsecond).String(),
+	}
+	if code, ok := ctx.UserValue(keyError).(string); ok {
+		attrs = append(attrs, "error", code)
+	}
+	s.log.Log(context.Background(), level, "request", attrs...)
 }
 
 // checkRequest applies the rules that do not depend on the route.
@@ -237,6 +261,7 @@ func (s *Server) handlerError(ctx *fasthttp.RequestCtx, err error) {
 	if internal {
 		s.log.Error("request failed", "request", string(ctx.Response.Header.Peek(headerRequestID)), "error", err)
 	}
+	ctx.SetUserValue(keyError, e.code)
 	s.metrics.reject(e)
 	writeError(ctx, e)
 }
@@ -268,6 +293,7 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	}
 	ctx.Response.Reset()
 	ctx.Response.Header.Set(headerRequestID, uuid.NewString())
+	ctx.SetUserValue(keyError, e.code)
 	s.metrics.reject(e)
 	s.metrics.countHTTP("other", "other", e.status)
 	writeError(ctx, e)
