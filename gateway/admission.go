@@ -40,8 +40,10 @@ type ticket struct {
 	open   bool
 }
 
-// enter asks for a place for one sequence with a body of so many bytes.
-func (a *admission) enter(tenant string, keyed bool, bodyBytes int) (*ticket, *apiError) {
+// enter asks for a place for so many sequences with a body of so many bytes. A
+// request that the engine does not run has none: it only counts among its
+// tenant's requests in flight.
+func (a *admission) enter(tenant string, keyed bool, seqs, bodyBytes int) (*ticket, *apiError) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if keyed && a.tenants[tenant] >= a.limits.TenantRequests {
@@ -50,8 +52,10 @@ func (a *admission) enter(tenant string, keyed bool, bodyBytes int) (*ticket, *a
 		return nil, e
 	}
 	t := &ticket{a: a, tenant: tenant, keyed: keyed, open: true}
-	if e := t.growLocked(1, bodyBytes/bytesPerToken); e != nil {
-		return nil, e
+	if seqs > 0 {
+		if e := t.growLocked(seqs, bodyBytes/bytesPerToken); e != nil {
+			return nil, e
+		}
 	}
 	a.tenants[tenant]++
 	return t, nil

@@ -31,10 +31,11 @@ func (s *Server) chatPrompt(p ChatPrompt) ([]int32, *apiError) {
 // countInputTokens answers POST /v1/chat/completions/input_tokens: how long the
 // prompt of such a request is. Fields that do not shape the prompt are ignored.
 func (s *Server) countInputTokens(c *fiber.Ctx) error {
-	body, e := takeBody(c)
+	body, t, e := s.visit(c)
 	if e != nil {
 		return e
 	}
+	defer t.leave()
 	o, e := parseBody(body, s.opts.Limits.JSONDepth)
 	if e != nil {
 		return e
@@ -49,7 +50,6 @@ func (s *Server) countInputTokens(c *fiber.Ctx) error {
 		return e
 	}
 	ids, e := s.chatPrompt(prompt)
-	releaseBody(c) // the messages are as large until here
 	if e != nil {
 		return e
 	}

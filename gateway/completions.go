@@ -40,7 +40,20 @@ func (s *Server) admit(c *fiber.Ctx, bodyBytes int) (*ticket, *apiError) {
 	if s.Draining() {
 		return nil, shutdownError()
 	}
-	return s.queue.enter(tenantOf(c), len(s.keys) > 0, bodyBytes)
+	return s.queue.enter(tenantOf(c), len(s.keys) > 0, 1, bodyBytes)
+}
+
+// visit takes the body of a request that is answered without the engine's queue,
+// and a place among its tenant's requests in flight. The body counts in
+// Limits.BodyMemory until the handler returns: what is decoded of it is as large,
+// and a long conversation takes a while to render.
+func (s *Server) visit(c *fiber.Ctx) ([]byte, *ticket, *apiError) {
+	body, e := takeBody(c)
+	if e != nil {
+		return nil, nil, e
+	}
+	t, e := s.queue.enter(tenantOf(c), len(s.keys) > 0, 0, 0)
+	return body, t, e
 }
 
 // releaseBody says that nothing refers to the request's body any more.

@@ -46,6 +46,7 @@ type fakeEngine struct {
 	cached      int                // of each prompt
 	admit       chan struct{}      // admission waits for it, unless nil
 	first       chan struct{}      // the first token waits for it, unless nil
+	render      chan struct{}      // ChatPrompt waits for it, unless nil
 	gap         time.Duration      // between tokens
 	refuse      error              // from Generate
 	refuseAfter int                // that many requests are accepted first
@@ -55,9 +56,10 @@ type fakeEngine struct {
 	chat        error             // from ChatPrompt
 	sessions    map[string]string // the session of each tenant
 
-	started atomic.Int64
-	running atomic.Int64
-	ended   chan ending // of cancelled requests
+	started   atomic.Int64
+	running   atomic.Int64
+	rendering atomic.Int64
+	ended     chan ending // of cancelled requests
 
 	mu   sync.Mutex
 	last []runtime.Request // the first few
@@ -114,6 +116,11 @@ func (f *fakeEngine) TokenBytes(id int32) []byte {
 func (f *fakeEngine) Vocab() int { return fakeVocab }
 
 func (f *fakeEngine) ChatPrompt(p ChatPrompt) ([]int32, error) {
+	f.rendering.Add(1)
+	defer f.rendering.Add(-1)
+	if f.render != nil {
+		<-f.render
+	}
 	if f.chat != nil {
 		return nil, f.chat
 	}

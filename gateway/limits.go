@@ -27,7 +27,7 @@ type Limits struct {
 	KwargsBytes    int // chat_template_kwargs; default 64 KiB
 	QueuedRequests int // sequences that wait for admission; default 256
 	QueuedTokens   int // their prompt tokens; default 4 Mi
-	TenantRequests int // requests in flight of one API key's tenant; default 256
+	TenantRequests int // requests in flight of one API key's tenant, tokenizing ones too; default 256
 }
 
 // Timeouts bound how long a client can hold something. A zero field takes its

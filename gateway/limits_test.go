@@ -115,16 +115,56 @@ func TestTenantsAreBoundedOnTheirOwn(t *testing.T) {
 	})
 }
 
+func TestRequestsWithoutTheEngineCountForTheirTenant(t *testing.T) {
+	f := newFake()
+	f.render = make(chan struct{})
+	f.first = make(chan struct{})
+	ts := newServer(t, f, Options{
+		APIKeys: []APIKey{mustKey(t, "k1", "a"), mustKey(t, "k2", "b")},
+		Limits:  Limits{TenantRequests: 1, QueuedRequests: 1},
+	})
+	done := make(chan reply, 3)
+	go func() { done <- ts.post(t, "/v1/chat/completions/input_tokens", `{`+hello+`}`, "X-Api-Key", "k1") }()
+	go func() { done <- ts.post(t, "/v1/completions", `{"prompt":"x"}`, "X-Api-Key", "k2") }()
+	eventually(t, "both have entered", func() bool { return f.rendering.Load() == 1 && f.running.Load() == 1 })
+	for path, body := range map[string]string{
+		"/v1/completions":                   `{"prompt":"x"}`,
+		"/v1/chat/completions/input_tokens": `{` + hello + `}`,
+		"/tokenize":                         `{"prompt":"x"}`,
+		"/detokenize":                       `{"tokens":[1]}`,
+	} {
+		for _, key := range []string{"k1", "k2"} {
+			r := ts.post(t, path, body, "X-Api-Key", key)
+			if e := parseError(t, r.body); r.status != 429 || e.Code != "rate_limit_exceeded" {
+				t.Errorf("%s with %s: %d %+v", path, key, r.status, e)
+			}
+			retryAfter(t, r)
+		}
+	}
+	close(f.render)
+	close(f.first)
+	for range 2 {
+		if r := <-done; r.status != 200 {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	}
+	ts.queue.mu.Lock()
+	defer ts.queue.mu.Unlock()
+	if ts.queue.waiting != 0 || len(ts.queue.tenants) != 0 {
+		t.Errorf("left over: %d sequences, tenants %v", ts.queue.waiting, ts.queue.tenants)
+	}
+}
+
 func TestRetryAfterFollowsTheQueue(t *testing.T) {
 	a := newAdmission(Limits{QueuedRequests: 10, QueuedTokens: 1000, TenantRequests: 1})
 	a.gap = 3 * time.Second
 	a.waiting = 10
-	_, e := a.enter("x", true, 4)
+	_, e := a.enter("x", true, 1, 4)
 	if e == nil || e.retryAfter != 30*time.Second {
 		t.Errorf("ten waiting, one admitted every three seconds: %+v", e)
 	}
 	a.gap = time.Hour
-	if _, e = a.enter("x", true, 4); e == nil || e.retryAfter != 120*time.Second {
+	if _, e = a.enter("x", true, 1, 4); e == nil || e.retryAfter != 120*time.Second {
 		t.Errorf("the official clients ignore more than 120 s: %+v", e)
 	}
 }
@@ -184,5 +224,26 @@ func TestChoicesThatCanNeverWaitTogetherAreRefused(t *testing.T) {
 		if r := s.post(t, "/v1/completions", body); r.status != want {
 			t.Errorf("%s: %d %s, want %d", body, r.status, r.body, want)
 		}
+	}
+}
+
+func TestBodiesThatAreRenderedAreBoundedTogether(t *testing.T) {
+	body := `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 900<<10) + `"}]}`
+	for _, path := range []string{"/v1/chat/completions", "/v1/chat/completions/input_tokens", "/tokenize"} {
+		t.Run(path, func(t *testing.T) {
+			f := newFake()
+			f.render = make(chan struct{})
+			ts := newServer(t, f, Options{Limits: Limits{BodyBytes: 1 << 20, BodyMemory: 1 << 20}})
+			done := make(chan reply, 1)
+			go func() { done <- ts.post(t, path, body) }()
+			eventually(t, "the first is rendered", func() bool { return f.rendering.Load() == 1 })
+			r := ts.post(t, path, body)
+			if e := parseError(t, r.body); r.status != 503 || e.Code != "overloaded" {
+				t.Errorf("%d %+v", r.status, e)
+			}
+			close(f.render)
+			<-done
+			eventually(t, "the memory is given back", func() bool { return ts.memory.left.Load() == 1<<20 })
+		})
 	}
 }

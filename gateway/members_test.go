@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -55,45 +54,5 @@ func TestLongArraysTakeLittleMemoryBeforeTheyAreRefused(t *testing.T) {
 		if took := after.TotalAlloc - before.TotalAlloc; took > 5*uint64(len(body)) {
 			t.Errorf("%s: %d bytes took %d", name, len(body), took)
 		}
-	}
-}
-
-// blockedTemplate is an engine whose template waits, and counts what it was given.
-type blockedTemplate struct {
-	*fakeEngine
-	goOn chan struct{}
-
-	mu     sync.Mutex
-	inside int // bytes of messages
-}
-
-func (b *blockedTemplate) ChatPrompt(p ChatPrompt) ([]int32, error) {
-	b.mu.Lock()
-	b.inside += len(p.Messages)
-	b.mu.Unlock()
-	<-b.goOn
-	return []int32{1}, nil
-}
-
-func TestConversationsThatAreCountedTakeFromTheMemoryForBodies(t *testing.T) {
-	b := &blockedTemplate{fakeEngine: newFake(), goOn: make(chan struct{})}
-	s := newServer(t, b, Options{Limits: Limits{BodyBytes: 1 << 20, BodyMemory: 1 << 20}})
-	body := `{"messages":[{"role":"user","content":"` + strings.Repeat("x", 900<<10) + `"}]}`
-	const clients = 6
-	statuses := make(chan int, clients)
-	for range clients {
-		go func() { statuses <- s.post(t, "/v1/chat/completions/input_tokens", body).status }()
-	}
-	for range clients - 1 { // all but one find no room
-		if status := <-statuses; status != 503 {
-			t.Errorf("status %d beyond the memory for bodies", status)
-		}
-	}
-	close(b.goOn)
-	if status := <-statuses; status != 200 {
-		t.Errorf("status %d", status)
-	}
-	if b.inside > 1<<20 {
-		t.Errorf("%d bytes of messages were rendered at a time", b.inside)
 	}
 }

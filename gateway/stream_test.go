@@ -21,7 +21,7 @@ func loneStream(t testing.TB, ts *testServer, ch chan runtime.Event) *sseStream 
 	if e := ts.enter(); e != nil {
 		t.Fatal(e)
 	}
-	ticket, e := ts.queue.enter("", false, 0)
+	ticket, e := ts.queue.enter("", false, 1, 0)
 	if e != nil {
 		t.Fatal(e)
 	}

@@ -7,10 +7,11 @@ import (
 // tokenize answers POST /tokenize in the shapes of vLLM (prompt or messages) and
 // of llama.cpp's server (content).
 func (s *Server) tokenize(c *fiber.Ctx) error {
-	body, e := takeBody(c)
+	body, t, e := s.visit(c)
 	if e != nil {
 		return e
 	}
+	defer t.leave()
 	o, e := parseBody(body, s.opts.Limits.JSONDepth)
 	if e != nil {
 		return e
@@ -78,10 +79,11 @@ func (s *Server) tokenize(c *fiber.Ctx) error {
 // detokenize answers POST /detokenize, with the text under vLLM's name and under
 // llama.cpp's.
 func (s *Server) detokenize(c *fiber.Ctx) error {
-	body, e := takeBody(c)
+	body, t, e := s.visit(c)
 	if e != nil {
 		return e
 	}
+	defer t.leave()
 	o, e := parseBody(body, s.opts.Limits.JSONDepth)
 	if e != nil {
 		return e
