@@ -64,6 +64,9 @@ func (f *modelFlags) options() (runtime.Options, error) {
 	if f.Activations == "int16" {
 		o.Activations = backend.Int16
 	}
+	if f.Threads < 0 || f.Context < 0 {
+		return o, fmt.Errorf("--threads %d and --context %d: neither may be negative", f.Threads, f.Context)
+	}
 	var err error
 	o.ChatTemplate, err = chatTemplate(f.ChatTemplate)
 	return o, err

@@ -21,7 +21,7 @@ import (
 type serveCmd struct {
 	modelFlags
 	Plan       string        `help:"Default plan: dense, uniform:50%, a plan file, or the name of a built-in plan for this model. Without it: moa-50 where it is known, else dense." placeholder:"PLAN"`
-	Plans      []string      `help:"Further plans to offer, as NAME:PLAN. Built-in plans for the model and dense are always offered." placeholder:"PLAN,..."`
+	Plans      []string      `help:"Further plans to offer: files, or expressions such as uniform:25%. Built-in plans for the model and dense are always offered." placeholder:"PLAN,..."`
 	ServedName string        `help:"What clients call the model; by default the file's name." placeholder:"NAME"`
 	Listen     string        `help:"Address to listen on." default:"127.0.0.1:8080"`
 	Drain      time.Duration `help:"How long running requests may go on after SIGTERM." default:"30s"`

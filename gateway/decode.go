@@ -127,7 +127,9 @@ func (o *object) integer(field string, lo, hi, absent int64) int64 {
 	switch {
 	case !ok:
 		o.failType(field, want)
-	case v < lo || v > hi:
+	case v > hi:
+		o.failValue(field, "an integer of at most "+strconv.FormatInt(hi, 10))
+	case v < lo:
 		o.failValue(field, want)
 	default:
 		return v

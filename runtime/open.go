@@ -221,8 +221,10 @@ func start(ctx context.Context, path string, f *files, o Options) (*Engine, erro
 		return nil, err
 	}
 	e.context = f.model.Context
-	if o.Context > 0 {
-		e.context = min(o.Context, e.context)
+	if o.Context > e.context {
+		o.Logger.Warn("the model's context is shorter than what was asked for", "asked", o.Context, "context", e.context)
+	} else if o.Context > 0 {
+		e.context = o.Context
 	}
 	device, err := b.Load(ctx, f.model, f.source, backend.Options{
 		Threads: o.Threads, KV: o.KV, Weights: f.weightType(o.Weights, b.Name()), Activations: o.Activations, MaxBatchTokens: o.StepTokens + o.MaxSequences, MaxSequences: o.MaxSequences,

@@ -49,6 +49,15 @@ const (
 // models of the family come in fewer than 200.
 const maxShards = 4096
 
+// ggufIn names a GGUF file in a folder, which may be what was meant, for an error.
+func ggufIn(dir string) string {
+	files, err := filepath.Glob(filepath.Join(dir, "*.gguf"))
+	if err != nil || len(files) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (it holds %s: name the file)", filepath.Base(files[0]))
+}
+
 // OpenFolder opens the model in the folder dir: model.safetensors, or the shards
 // that model.safetensors.index.json lists, and config.json. The other files are
 // read when they are there.
@@ -66,7 +75,10 @@ func OpenFolder(dir string) (*Folder, error) {
 		{"generation_config.json", maxConfigFile, &f.GenerationConfig},
 	} {
 		data, err := readSmall(filepath.Join(dir, x.name), x.limit)
-		if err != nil && (x.name == configFile || !errors.Is(err, fs.ErrNotExist)) {
+		if x.name == configFile && errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s is no Hugging Face folder%s: %w", dir, ggufIn(dir), err)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		*x.into = data

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,5 +144,15 @@ func TestTheHashOfAModelIsTheHashOfItsWeights(t *testing.T) {
 	cancel()
 	if _, err := weights.SHA256(ctx, dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled hash returned %v", err)
+	}
+}
+
+func TestAFolderWithAGGUFFileSaysSo(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "m.Q4_0.gguf"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := weights.OpenFolder(dir); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "it holds m.Q4_0.gguf: name the file") {
+		t.Errorf("got %v", err)
 	}
 }
