@@ -35,9 +35,8 @@ func (c *serveCmd) apiKeys() ([]gateway.APIKey, error) {
 	tenants := make(map[[sha256.Size]byte]string)
 	for i, line := range lines {
 		tenant, key, named := strings.Cut(line, "=")
-		if !named || strings.Trim(key, "=") == "" {
-			// A key without a name, be it one that base64 has filled up with =, is a tenant of
-			// its own.
+		if !named || isPadded(line) {
+			// A key without a name is a tenant of its own.
 			tenant, key = fmt.Sprintf("key-%d", i+1), line
 		}
 		k, err := gateway.NewAPIKey(key, tenant)
@@ -51,4 +50,12 @@ func (c *serveCmd) apiKeys() ([]gateway.APIKey, error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// isPadded reports whether a line is a key that base64 has filled up with =, such as
+// openssl rand -base64 gives, and not a tenant whose key is missing (TENANT=$UNSET).
+func isPadded(line string) bool {
+	const shortest = 16 // 12 bytes; tenants have shorter names, and keys should not
+	name, rest, _ := strings.Cut(line, "=")
+	return len(line) >= shortest && len(line)%4 == 0 && (rest == "" || rest == "=") && name != ""
 }

@@ -31,7 +31,7 @@ func TestKeysThatWereMeantButAreMissingAreErrors(t *testing.T) {
 	for want, c := range map[string]serveCmd{
 		"holds no API key":      {APIKeyFile: file},
 		"have the same API key": {APIKeys: []string{"a=k", "b=k"}},
-		"must not be empty":     {APIKeys: []string{""}},
+		"must not be empty":     {APIKeys: []string{"team="}},
 	} {
 		if _, err := c.apiKeys(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want an error with %q", c, err, want)
