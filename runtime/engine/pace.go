@@ -42,8 +42,9 @@ const (
 	// paceReserve is the share of the room that stays free, for what a step costs is told
 	// from those before it. It is paceReserveCool where rows cost what the device said: it
 	// had been idle then, and the clock of a GPU that reaches its power limit falls within a
-	// prompt. Steps of an H100 became 6 % longer from one to the next.
-	paceReserve, paceReserveCool = 0.03, 0.08
+	// prompt. On an H100 a prompt takes 1.28 times as long as alone with 0.08 and the slower
+	// gaps are 2.27 times as long, 1.25 and 2.42 with 0.04, 1.26 and 2.46 with 0.01.
+	paceReserve, paceReserveCool = 0.03, 0.04
 	// paceRefresh is how many mixed steps may follow one another. Then one step
 	// only decodes, because the sequences have grown and the machine may be busier:
 	// it costs a prefill less than a hundredth of its time.
