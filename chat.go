@@ -97,13 +97,6 @@ func (t *conversation) add(role, content string) {
 // attach puts a file in front of the next question. It goes to the beginning of
 // the conversation's turn, so that later questions extend the same prefix.
 func (t *conversation) attach(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Size() > maxAttachment {
-		return fmt.Errorf("%s has %d bytes; at most %d can be attached", path, info.Size(), maxAttachment)
-	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -119,7 +112,7 @@ func (t *conversation) attachFrom(r io.Reader, name string) error {
 	case err != nil:
 		return fmt.Errorf("reading %s: %w", name, err)
 	case len(text) > maxAttachment:
-		return fmt.Errorf("%s has more than %d bytes", name, maxAttachment)
+		return fmt.Errorf("%s is too long; at most %d bytes can be attached", name, maxAttachment)
 	case len(text) > 0:
 		t.attached += fmt.Sprintf("Document %s:\n\n%s\n\n", name, strings.ToValidUTF8(string(text), "\uFFFD"))
 	}
@@ -220,6 +213,7 @@ func (t *conversation) stream(ctx context.Context) (string, error) {
 	}
 	defer func() { _ = s.Close() }()
 
+	terminal := term.IsTerminal(int(os.Stderr.Fd()))
 	var bar *progressbar.ProgressBar
 	var answer strings.Builder
 	var first time.Time
@@ -232,7 +226,7 @@ func (t *conversation) stream(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if p := chunk.Progress; p != nil && term.IsTerminal(int(os.Stderr.Fd())) {
+		if p := chunk.Progress; p != nil && terminal {
 			if bar == nil {
 				bar = progressbar.NewOptions(p.Total-p.Cached, progressbar.OptionSetWriter(os.Stderr),
 					progressbar.OptionSetDescription("reading"), progressbar.OptionClearOnFinish(), progressbar.OptionShowIts())
@@ -249,7 +243,7 @@ func (t *conversation) stream(ctx context.Context) (string, error) {
 			answer.WriteString(text)
 			fmt.Print(text)
 		}
-		if u := chunk.Usage; u != nil && !first.IsZero() && term.IsTerminal(int(os.Stderr.Fd())) {
+		if u := chunk.Usage; u != nil && !first.IsZero() && terminal {
 			fmt.Fprintf(os.Stderr, "\n[%d + %d tokens, first after %.2f s, %.1f tok/s]", u.PromptTokens, u.CompletionTokens,
 				first.Sub(start).Seconds(), float64(u.CompletionTokens)/max(time.Since(first).Seconds(), 1e-3))
 		}

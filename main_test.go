@@ -54,16 +54,8 @@ func TestCommandLineIsConsistent(t *testing.T) {
 
 func TestFlagsFromEnvironmentAndFile(t *testing.T) {
 	t.Setenv("MOASERVE_LISTEN", "127.0.0.1:1")
-	path := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(path, []byte("serve:\n  model: m.gguf\n  listen: 127.0.0.1:2\n  kv-memory: 1GiB\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var c cli
-	parser, err := newParser(&c)
+	c, err := parseConfig(t, "serve:\n  model: m.gguf\n  listen: 127.0.0.1:2\n  kv-memory: 1GiB\n", "serve", "--kv-type", "bf16")
 	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parser.Parse([]string{"serve", "--config", path, "--kv-type", "bf16"}); err != nil {
 		t.Fatal(err)
 	}
 	// The command line wins over the environment, the environment over the file.

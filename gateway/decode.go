@@ -314,37 +314,6 @@ func isArray(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '[' }
 // included.
 const maxFields = 2048
 
-// countMembers returns how many elements an array or fields an object has, which must be
-// valid JSON. It takes no memory: decoded, two bytes of "0," would be two dozen.
-func countMembers(raw []byte) int {
-	n, depth, inString, empty := 1, 0, false, true
-	for i := 0; i < len(raw); i++ {
-		c := raw[i]
-		switch {
-		case inString:
-			switch c {
-			case '\\':
-				i++
-			case '"':
-				inString = false
-			}
-		case c == '[' || c == '{':
-			empty = empty && depth == 0
-			depth++
-		case c == ']' || c == '}':
-			depth--
-		case c == ',' && depth == 1:
-			n++
-		case c != ' ' && c != '\t' && c != '\n' && c != '\r':
-			empty, inString = false, c == '"'
-		}
-	}
-	if empty {
-		return 0
-	}
-	return n
-}
-
 func parseObject(raw json.RawMessage, path string) (*object, bool) {
 	if len(raw) == 0 || raw[0] != '{' || countMembers(raw) > maxFields {
 		return nil, false

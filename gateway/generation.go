@@ -60,7 +60,7 @@ type generation struct {
 	n          int // choices a prompt
 	unfinished int // sequences
 	usage      usage
-	reason     string // of the latest sequence that finished
+	ended      string // by what: the latest sequence that finished
 	over       bool
 	// Of a single sequence the channel is read directly; several are merged.
 	single <-chan runtime.Event
@@ -200,7 +200,7 @@ func (g *generation) note(ev *choiceEvent) {
 		g.ticket.admitted()
 	case runtime.EventFinished:
 		g.unfinished--
-		g.reason = string(ev.Reason)
+		g.ended = endedBy(ev.Reason)
 		g.usage.completion += ev.Usage.CompletionTokens
 		if ev.index%g.n == 0 {
 			g.usage.prompt += ev.Usage.PromptTokens
@@ -246,7 +246,7 @@ func (g *generation) finish() {
 	g.ticket.leave()
 	now := time.Now()
 	for i := range g.meters {
-		g.meters[i].end("abort", now)
+		g.meters[i].end(reasonAbort, now)
 	}
 	g.log(now)
 	g.s.leave()
@@ -258,9 +258,9 @@ func (g *generation) log(now time.Time) {
 	if len(g.meters) == 0 {
 		return // it was refused: the line about the request says so
 	}
-	m, ended := &g.meters[0], g.reason
-	if g.unfinished > 0 || ended == string(runtime.ReasonCancelled) {
-		ended = "abort" // as the metrics say
+	m, ended := &g.meters[0], g.ended
+	if g.unfinished > 0 {
+		ended = reasonAbort
 	}
 	attrs := []any{
 		"request", g.id, "tenant", g.ticket.tenant, "model", m.model, "choices", len(g.meters), "ended", ended,

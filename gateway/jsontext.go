@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bytes"
+	"iter"
 	"math"
 	"strconv"
 	"unicode/utf8"
@@ -81,22 +83,57 @@ func appendLogprob(b []byte, v float32) []byte {
 // It does not validate b: it runs before the parser so that the parser never
 // recurses further.
 func jsonDepth(b []byte, limit int) bool {
-	depth := 0
-	inString := false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > limit {
-				return false
-			}
-		case c == '}' || c == ']':
-			depth--
+	for _, depth := range jsonStructure(b) {
+		if depth > limit {
+			return false
 		}
 	}
 	return true
+}
+
+// countMembers returns how many elements an array or fields an object has, which must be
+// valid JSON without space around it. It takes no memory: decoded, two bytes of "0," would
+// be two dozen.
+func countMembers(raw []byte) int {
+	if len(bytes.TrimSpace(raw[1:max(1, len(raw)-1)])) == 0 {
+		return 0
+	}
+	n := 1
+	for c, depth := range jsonStructure(raw) {
+		if c == ',' && depth == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// jsonStructure yields the brackets, braces and commas of a JSON text outside of strings,
+// each with the nesting behind it. The text need not be valid.
+func jsonStructure(b []byte) iter.Seq2[byte, int] {
+	return func(yield func(byte, int) bool) {
+		depth := 0
+		inString := false
+		for i := 0; i < len(b); i++ {
+			c := b[i]
+			switch {
+			case inString && c == '\\':
+				i++
+				continue
+			case c == '"':
+				inString = !inString
+				continue
+			case inString:
+				continue
+			case c == '{' || c == '[':
+				depth++
+			case c == '}' || c == ']':
+				depth--
+			case c != ',':
+				continue
+			}
+			if !yield(c, depth) {
+				return
+			}
+		}
+	}
 }

@@ -109,6 +109,17 @@ func (m *metrics) forModel(model string) modelMetrics {
 	return modelMetrics{m: m, model: model, itl: m.itl.WithLabelValues(model), gen: m.generationTokens.WithLabelValues(model)}
 }
 
+// reasonAbort is why a sequence ended whose client has left, or that somebody else ended.
+const reasonAbort = "abort"
+
+// endedBy names why a sequence ended, for metrics and the log.
+func endedBy(r runtime.Reason) string {
+	if r == runtime.ReasonCancelled {
+		return reasonAbort
+	}
+	return string(r)
+}
+
 // meter follows one sequence. Its methods are called by one goroutine at a time.
 type meter struct {
 	modelMetrics
@@ -160,10 +171,7 @@ func (m *meter) finish(ev *runtime.Event, now time.Time) {
 	if m.done {
 		return
 	}
-	reason := string(ev.Reason)
-	if ev.Reason == runtime.ReasonCancelled {
-		reason = "abort"
-	}
+	reason := endedBy(ev.Reason)
 	// A token that ends the text is generated, too, and comes with the end.
 	m.text(ev.Usage.CompletionTokens-m.tokens, now)
 	m.end(reason, now)

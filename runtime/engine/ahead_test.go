@@ -81,6 +81,20 @@ func newAhead(t *testing.T, o engine.Options) (*engine.Engine, *pipelined) {
 	return e, w
 }
 
+// submitAll submits requests, one after the other.
+func submitAll(t *testing.T, e *engine.Engine, requests []engine.Request) []*engine.Stream {
+	t.Helper()
+	var streams []*engine.Stream
+	for _, r := range requests {
+		s, err := e.Submit(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	return streams
+}
+
 func TestNextDecodeBeginsBeforeTheAnswerOfTheOneBefore(t *testing.T) {
 	e, w := newAhead(t, engine.Options{Pages: 1000})
 	ask(t, e, engine.Request{Prompt: prompt(100, 1)})
@@ -184,14 +198,7 @@ func TestPiecesOfAPromptGoAheadBesideDecodes(t *testing.T) {
 			{Prompt: prompt(10, 1), Plan: mixed(plan.SpanPosition), MaxTokens: 400},
 			{Prompt: prompt(1500, 2), Plan: mixed(plan.SpanPosition), MaxTokens: 8, Progress: true},
 		}
-		var streams []*engine.Stream
-		for _, r := range requests {
-			s, err := e.Submit(t.Context(), r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			streams = append(streams, s)
-		}
+		streams := submitAll(t, e, requests)
 		for i, r := range requests {
 			got := drain(streams[i])
 			if want := answer(r, len(r.Prompt)+r.MaxTokens, r.MaxTokens); !slices.Equal(got.tokens, want) {
@@ -328,14 +335,7 @@ func TestStreamsThatEndWhileAStepIsBuiltMakeRoomForOthers(t *testing.T) {
 		// Two want pages for position 128 while their last token is under way; the third
 		// waits for pages.
 		requests := []engine.Request{growsToItsEnd(60, 68, 1), growsToItsEnd(60, 68, 1000), {Prompt: prompt(60, 5), Plan: plan.NewDense(shape), MaxTokens: 4}}
-		var streams []*engine.Stream
-		for _, r := range requests {
-			s, err := e.Submit(t.Context(), r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			streams = append(streams, s)
-		}
+		streams := submitAll(t, e, requests)
 		for i, s := range streams {
 			done := make(chan outcome, 1)
 			go func() { done <- drain(s) }()

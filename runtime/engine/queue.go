@@ -70,22 +70,19 @@ func (q *queue) pushPreempted(s *sequence) {
 
 // next removes and returns the request to admit now; nil when none may be.
 func (q *queue) next(fits func(*sequence) admission) *sequence {
-	for i, s := range q.preempted {
-		switch fits(s) {
-		case ready:
-			q.preempted = slices.Delete(q.preempted, i, i+1)
-			q.n--
-			return s
-		case lacksPages:
+	if len(q.preempted) > 0 {
+		at, how := first(q.preempted, fits)
+		if how != ready {
 			return nil
 		}
-	}
-	if len(q.preempted) > 0 {
-		return nil
+		s := q.preempted[at]
+		q.preempted = slices.Delete(q.preempted, at, at+1)
+		q.n--
+		return s
 	}
 	var passed []*sequence // that lack pages
 	for i, l := range q.turns {
-		at, how := l.first(fits)
+		at, how := first(l.seqs[:min(len(l.seqs), maxAwaiting)], fits)
 		switch how {
 		case ready:
 			for _, s := range passed {
@@ -109,8 +106,8 @@ func (q *queue) next(fits func(*sequence) admission) *sequence {
 
 // first returns the place of the first request that does not await a prefix, and how it
 // stands with it; awaitsPrefix when there is none.
-func (l *line) first(fits func(*sequence) admission) (int, admission) {
-	for i, s := range l.seqs[:min(len(l.seqs), maxAwaiting)] {
+func first(seqs []*sequence, fits func(*sequence) admission) (int, admission) {
+	for i, s := range seqs {
 		if how := fits(s); how != awaitsPrefix {
 			return i, how
 		}

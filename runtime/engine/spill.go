@@ -74,17 +74,15 @@ func (e *Engine) spillAll() {
 			continue
 		}
 		// The queue has room for some of them at a time.
-		admitted := e.spill.Admit(x.Key, x.Snapshot.Pages())
-		if !admitted {
-			if err := e.spill.Flush(ctx); err != nil {
+		if !e.spill.Admit(x.Key, x.Snapshot.Pages()) {
+			if e.spill.Flush(ctx) != nil {
 				e.o.Logger.Warn("not all prefixes could be kept on disk", "left", i+1, "of", len(chosen))
 				break
 			}
-			admitted = e.spill.Admit(x.Key, x.Snapshot.Pages())
-		}
-		if !admitted {
-			e.o.Logger.Warn("a prefix is too long to be kept on disk", "tokens", x.Snapshot.Tokens())
-			continue
+			if !e.spill.Admit(x.Key, x.Snapshot.Pages()) {
+				e.o.Logger.Warn("a prefix is too long to be kept on disk", "tokens", x.Snapshot.Tokens())
+				continue
+			}
 		}
 		e.spillPrefix(x)
 	}
